@@ -1,0 +1,1 @@
+"""One controller per file: desired state to actual state through the API alone."""

@@ -1,0 +1,1 @@
+"""From watch events to reconcile(key): reflector, store, informer, workqueue, controller, recorder, election."""

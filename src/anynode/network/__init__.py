@@ -1,0 +1,1 @@
+"""Service proxy: routing table (pure) and the TCP proxy that serves it."""

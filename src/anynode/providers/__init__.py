@@ -1,0 +1,1 @@
+"""What really runs pods, found by the entry point group anynode.providers."""

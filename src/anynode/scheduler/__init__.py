@@ -1,0 +1,1 @@
+"""Pod to node: snapshot, plugins as array arithmetic, queue, binding."""

@@ -1,0 +1,61 @@
+"""What upstream's strategy, defaulting and validation say of one kind, as one value per kind.
+
+Pure: objects come in shared and go out as copies along the changed path (or the same object when nothing changed).
+The registry calls, for a create: ``default``, ``prepare_create``, ``validate``; for an update of the main resource:
+``default``, ``prepare_update``, ``validate_update``; for ``/status``: ``prepare_status``, ``validate_status``.
+Source: kubernetes ``pkg/registry/<group>/<kind>/strategy.go``, ``pkg/apis/<group>/<version>/defaults.go``,
+``pkg/apis/<group>/validation/validation.go``, 1.36.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from anynode.api.objects import Object
+from anynode.schema.fields import FieldError
+
+
+def same(obj: Object) -> Object:
+    return obj
+
+
+def nothing_wrong(_: Object) -> Sequence[FieldError]:
+    return ()
+
+
+def nothing_wrong_between(_new: Object, _old: Object) -> Sequence[FieldError]:
+    return ()
+
+
+def no_warnings(_: Object) -> Sequence[str]:
+    return ()
+
+
+def keep_new(new: Object, _old: Object) -> Object:
+    return new
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class KindRules:
+    """One kind's rules. Metadata rules (names, labels, annotations, finalizers, owner references, immutable metadata
+    on update) are the registry's and apply to every kind; here stands only what is the kind's own."""
+
+    default: Callable[[Object], Object] = same
+    prepare_create: Callable[[Object], Object] = same
+    """Drop what a client may not set (status), set ``metadata.generation`` 1 where the kind has generations."""
+    prepare_update: Callable[[Object, Object], Object] = keep_new
+    """(new, old): put back what the main endpoint may not change (status), count up ``metadata.generation``."""
+    prepare_status: Callable[[Object, Object], Object] = keep_new
+    """(new, old): put back all but status for the ``/status`` endpoint."""
+    validate: Callable[[Object], Sequence[FieldError]] = nothing_wrong
+    validate_update: Callable[[Object, Object], Sequence[FieldError]] = nothing_wrong_between
+    validate_status: Callable[[Object, Object], Sequence[FieldError]] = nothing_wrong_between
+    warnings: Callable[[Object], Sequence[str]] = no_warnings
+    """Texts for ``Warning: 299`` headers after a create or update."""
+    valid_name: Callable[[str], Sequence[str]] | None = None
+    """``name -> what is wrong``; None: a DNS-1123 subdomain."""
+    allow_create_on_update: bool = False
+    allow_unconditional_update: bool = True
+    field_labels: Sequence[str] = ()
+    """Field selectors beside ``metadata.name`` and ``metadata.namespace``, such as ``spec.nodeName``."""

@@ -1,0 +1,1 @@
+"""Keys, tokens, rules: certificate authority, service-account tokens, RBAC evaluation."""

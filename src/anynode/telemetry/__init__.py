@@ -1,0 +1,1 @@
+"""Logs and metrics set-up for programs; libraries set nothing up."""

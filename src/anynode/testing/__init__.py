@@ -1,0 +1,1 @@
+"""Shipped test doubles and conformance suites for storage engines, providers and transports."""
