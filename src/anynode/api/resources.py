@@ -149,3 +149,11 @@ def _resource(group_version: GroupVersion, row: Mapping[str, Any]) -> Resource:
             for each in row.get("subresources", ())
         ),
     )
+
+
+def known(plural: str, group: str = "", version: str = "v1") -> Resource:
+    """The built-in resource; raises ``KeyError`` when there is none. ``known("deployments", "apps")``."""
+    found = builtin().at(group, version, plural)
+    if found is None:
+        raise KeyError(f"{plural}.{version}.{group}")
+    return found
