@@ -1,0 +1,71 @@
+"""Options several commands share, and how a command ends with one clear sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from anynode.cli.state import DEFAULT_NAME
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def name_options(function: F) -> F:
+    """``--name`` and ``--data-dir``: which cluster is meant."""
+    function = click.option(
+        "--data-dir", metavar="DIR", help="Where the cluster keeps its state.  [default: under ~/.local/share/anynode]"
+    )(function)
+    return click.option(
+        "--name", default=DEFAULT_NAME, show_default=True, envvar="ANYNODE_NAME", help="Which cluster."
+    )(function)
+
+
+def log_options(function: F) -> F:
+    """``--log-level`` and ``--log-format``."""
+    function = click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Form of logs.")(
+        function
+    )
+    return click.option(
+        "-v",
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="warning",
+        show_default=True,
+        help="What is logged.",
+    )(function)
+
+
+def client_options(function: F) -> F:
+    """``--kubeconfig`` and ``--context``: which API server a part speaks to."""
+    function = click.option("--context", help="Context of the kubeconfig.  [default: the current one]")(function)
+    return click.option(
+        "--kubeconfig",
+        metavar="FILE",
+        help="How to reach the API server.  [default: $KUBECONFIG, ~/.kube/config, or the pod's service account]",
+    )(function)
+
+
+def fail(sentence: str) -> NoReturn:
+    """End with exit code 1 and one sentence on standard error."""
+    click.echo(f"anynode: {sentence}", err=True)
+    sys.exit(1)
+
+
+def run_loop(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run ``main(stop)`` on a fast event loop; SIGINT and SIGTERM set ``stop``, a second SIGINT ends at once."""
+    import uvloop
+
+    async def guarded() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await main(stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(guarded())

@@ -1,0 +1,215 @@
+"""``anynode up``: a whole Kubernetes in this process, in the foreground or detached."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import click
+
+import anynode
+from anynode.cli import kubeconfig
+from anynode.cli.options import fail, log_options, name_options, run_loop
+from anynode.cli.state import DataDir, Running, StateError, context_name, write_private
+
+START_SECONDS = 60.0
+"""How long a detached cluster may take to become ready before the parent gives up waiting."""
+POLL_SECONDS = 0.02
+
+
+@click.command(
+    epilog="Examples:\n\n\b\n"
+    "  anynode up                                     # foreground; Ctrl-C stops it in order\n"
+    "  anynode up --detach --merge                    # background; kubectl knows it at once\n"
+    "  anynode up --name ci --ephemeral --nodes 3     # in memory only, three nodes\n"
+    "  anynode up --provider sim --nodes 100          # pods run by script, no processes"
+)
+@name_options
+@click.option("--ephemeral", is_flag=True, help="Keep everything in memory; nothing is left afterwards.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address the API server listens on.")
+@click.option("--port", default=6443, show_default=True, type=click.IntRange(0, 65535), help="Its port; 0 picks one.")
+@click.option("--nodes", default=1, show_default=True, type=click.IntRange(0), help="How many virtual nodes.")
+@click.option(
+    "--provider",
+    default="process",
+    show_default=True,
+    metavar="NAME",
+    help="What runs the pods: process (local processes), sim (by script), or an installed provider.",
+)
+@click.option("--provider-option", "options", multiple=True, metavar="KEY=VALUE", help="Handed to the provider.")
+@click.option("--detach", "-d", is_flag=True, help="Return when the cluster is ready; it goes on in the background.")
+@click.option("--merge", is_flag=True, help="Add the context to your own kubeconfig and choose it.")
+@click.option("-q", "--quiet", is_flag=True, help="Show nothing but errors.")
+@log_options
+def command(
+    name: str,
+    data_dir: str | None,
+    ephemeral: bool,
+    host: str,
+    port: int,
+    nodes: int,
+    provider: str,
+    options: tuple[str, ...],
+    detach: bool,
+    merge: bool,
+    quiet: bool,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Start a whole Kubernetes: API server, storage, controllers, scheduler, service proxy and virtual nodes."""
+    try:
+        directory = DataDir.named(name, data_dir)
+        provider_options = _pairs(options)
+        if detach:
+            running = _detached(directory, quiet)
+            _say(running, directory, merge=merge, quiet=quiet, detached=True)
+            return
+        with directory.held():
+            _foreground(
+                directory,
+                name=name,
+                ephemeral=ephemeral,
+                host=host,
+                port=port,
+                nodes=nodes,
+                provider=provider,
+                provider_options=provider_options,
+                merge=merge,
+                quiet=quiet,
+                log_level=log_level,
+                log_format=log_format,
+            )
+    except StateError as error:
+        fail(str(error))
+
+
+def _pairs(options: tuple[str, ...]) -> dict[str, str]:
+    pairs = [option.partition("=") for option in options]
+    for key, equals, _ in pairs:
+        if not equals or not key:
+            raise StateError(f"--provider-option {key!r} is not of the form KEY=VALUE")
+    return {key: value for key, _, value in pairs}
+
+
+def _foreground(
+    directory: DataDir,
+    *,
+    name: str,
+    ephemeral: bool,
+    host: str,
+    port: int,
+    nodes: int,
+    provider: str,
+    provider_options: dict[str, str],
+    merge: bool,
+    quiet: bool,
+    log_level: str,
+    log_format: str,
+) -> None:
+    from anynode.aio.clock import SystemClock
+    from anynode.cluster import Cluster, ClusterError, ClusterSettings
+    from anynode.telemetry import logs
+
+    logs.set_up(log_level, form=log_format)
+    clock = SystemClock()
+    began = clock.monotonic()
+
+    def progress(step: str) -> None:
+        if not quiet:
+            click.secho(f"  {clock.monotonic() - began:5.2f} s  ", fg="bright_black", nl=False)
+            click.echo(step)
+
+    settings = ClusterSettings(
+        name=name,
+        data_dir=directory.path,
+        ephemeral=ephemeral,
+        host=host,
+        port=port,
+        nodes=nodes,
+        provider=provider,
+        provider_options=provider_options,
+    )
+
+    async def run(stop: asyncio.Event) -> None:
+        async with Cluster(settings, clock=clock, progress=progress) as cluster:
+            content = cluster.kubeconfig(context_name(name))
+            kubeconfig.write(directory.kubeconfig, content)
+            running = Running(
+                name=name,
+                pid=os.getpid(),
+                server=cluster.url,
+                data_dir=str(directory.path),
+                ephemeral=ephemeral,
+                nodes=tuple(cluster.node_names),
+                provider=provider,
+                version=anynode.__version__,
+                started_at=clock.now().isoformat(timespec="seconds"),
+            )
+            directory.announce(running)
+            _say(running, directory, merge=merge, quiet=quiet, detached=False)
+            await cluster.wait(stop)
+            progress("stopping")
+        progress("stopped")
+
+    try:
+        run_loop(run)
+    except ClusterError as error:
+        raise StateError(str(error)) from error
+    finally:
+        if ephemeral:
+            directory.kubeconfig.unlink(missing_ok=True)
+
+
+def _detached(directory: DataDir, quiet: bool) -> Running:
+    """Start the same command without ``--detach`` in a session of its own; returns when it is ready."""
+    already = directory.running()
+    if already is not None:
+        raise StateError(
+            f"cluster {already.name!r} already runs on {directory.path} (pid {already.pid}, {already.server}): "
+            "stop it with 'anynode down', or start another with --name"
+        )
+    directory.make()
+    write_private(directory.log_file, b"")
+    words = [word for word in sys.argv[1:] if word not in ("--detach", "-d", "--merge", "-q", "--quiet")]
+    with directory.log_file.open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "anynode", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    for _ in range(int(START_SECONDS / POLL_SECONDS)):
+        running = directory.running()
+        if running is not None and running.pid == child.pid:
+            return running
+        if child.poll() is not None:
+            raise StateError(_last_sentence(directory.log_file))
+        time.sleep(POLL_SECONDS)
+    child.terminate()
+    raise StateError(f"the cluster was not ready after {START_SECONDS:.0f} s; look at {directory.log_file}")
+
+
+def _last_sentence(log_file: pathlib.Path) -> str:
+    lines = [line for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
+    said = [line.removeprefix("anynode: ") for line in lines if line.startswith("anynode: ")]
+    return said[-1] if said else f"the cluster did not start; look at {log_file}"
+
+
+def _say(running: Running, directory: DataDir, *, merge: bool, quiet: bool, detached: bool) -> None:
+    """Tell the user what is there and what to do next."""
+    if merge:
+        kubeconfig.merge_into(kubeconfig.user_file(), kubeconfig.read(directory.kubeconfig))
+    if quiet:
+        return
+    click.secho(f"cluster {running.name!r} is ready", fg="green", nl=False)
+    click.echo(f" at {running.server} with {len(running.nodes)} node(s), provider {running.provider}")
+    if merge:
+        click.echo("kubectl uses it now: kubectl get nodes")
+    else:
+        click.echo(f"use it:   export KUBECONFIG={directory.kubeconfig}")
+    click.echo("stop it:  anynode down" if detached else "stop it:  Ctrl-C")
