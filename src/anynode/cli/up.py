@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import pathlib
 import subprocess
 import sys
 import time
+from typing import Any
 
 import click
 
@@ -45,76 +47,62 @@ POLL_SECONDS = 0.02
 @click.option("--merge", is_flag=True, help="Add the context to your own kubeconfig and choose it.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing but errors.")
 @log_options
-def command(
-    name: str,
-    data_dir: str | None,
-    ephemeral: bool,
-    host: str,
-    port: int,
-    nodes: int,
-    provider: str,
-    options: tuple[str, ...],
-    detach: bool,
-    merge: bool,
-    quiet: bool,
-    log_level: str,
-    log_format: str,
-) -> None:
+def command(detach: bool, merge: bool, quiet: bool, **given: Any) -> None:
     """Start a whole Kubernetes: API server, storage, controllers, scheduler, service proxy and virtual nodes."""
     try:
-        directory = DataDir.named(name, data_dir)
-        provider_options = _pairs(options)
+        wanted = Wanted(**given)
+        directory = DataDir.named(wanted.name, wanted.data_dir)
+        wanted.provider_options()  # complains before anything is started
         if detach:
-            running = _detached(directory, quiet)
+            running = _detached(directory, wanted)
             _say(running, directory, merge=merge, quiet=quiet, detached=True)
             return
         with directory.held():
-            _foreground(
-                directory,
-                name=name,
-                ephemeral=ephemeral,
-                host=host,
-                port=port,
-                nodes=nodes,
-                provider=provider,
-                provider_options=provider_options,
-                merge=merge,
-                quiet=quiet,
-                log_level=log_level,
-                log_format=log_format,
-            )
+            _foreground(directory, wanted, merge=merge, quiet=quiet)
     except StateError as error:
         fail(str(error))
 
 
-def _pairs(options: tuple[str, ...]) -> dict[str, str]:
-    pairs = [option.partition("=") for option in options]
-    for key, equals, _ in pairs:
-        if not equals or not key:
-            raise StateError(f"--provider-option {key!r} is not of the form KEY=VALUE")
-    return {key: value for key, _, value in pairs}
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The cluster the user asked for, option by option."""
+
+    name: str
+    data_dir: str | None
+    ephemeral: bool
+    host: str
+    port: int
+    nodes: int
+    provider: str
+    options: tuple[str, ...]
+    log_level: str
+    log_format: str
+
+    def provider_options(self) -> dict[str, str]:
+        """``KEY=VALUE`` options as a dict; raises ``StateError``."""
+        pairs = [option.partition("=") for option in self.options]
+        for key, equals, _ in pairs:
+            if not equals or not key:
+                raise StateError(f"--provider-option {key!r} is not of the form KEY=VALUE")
+        return {key: value for key, _, value in pairs}
+
+    def arguments(self) -> list[str]:
+        """The command line that asks for the same cluster in the foreground."""
+        words = ["up", "--name", self.name, "--host", self.host, "--port", str(self.port)]
+        words += ["--nodes", str(self.nodes), "--provider", self.provider]
+        words += ["--log-level", self.log_level, "--log-format", self.log_format]
+        words += [f"--provider-option={option}" for option in self.options]
+        if self.data_dir:
+            words += ["--data-dir", self.data_dir]
+        return [*words, "--ephemeral"] if self.ephemeral else words
 
 
-def _foreground(
-    directory: DataDir,
-    *,
-    name: str,
-    ephemeral: bool,
-    host: str,
-    port: int,
-    nodes: int,
-    provider: str,
-    provider_options: dict[str, str],
-    merge: bool,
-    quiet: bool,
-    log_level: str,
-    log_format: str,
-) -> None:
+def _foreground(directory: DataDir, wanted: Wanted, *, merge: bool, quiet: bool) -> None:
     from anynode.aio.clock import SystemClock
     from anynode.cluster import Cluster, ClusterError, ClusterSettings
     from anynode.telemetry import logs
 
-    logs.set_up(log_level, form=log_format)
+    logs.set_up(wanted.log_level, form=wanted.log_format)
     clock = SystemClock()
     began = clock.monotonic()
 
@@ -124,28 +112,28 @@ def _foreground(
             click.echo(step)
 
     settings = ClusterSettings(
-        name=name,
+        name=wanted.name,
         data_dir=directory.path,
-        ephemeral=ephemeral,
-        host=host,
-        port=port,
-        nodes=nodes,
-        provider=provider,
-        provider_options=provider_options,
+        ephemeral=wanted.ephemeral,
+        host=wanted.host,
+        port=wanted.port,
+        nodes=wanted.nodes,
+        provider=wanted.provider,
+        provider_options=wanted.provider_options(),
     )
 
     async def run(stop: asyncio.Event) -> None:
         async with Cluster(settings, clock=clock, progress=progress) as cluster:
-            content = cluster.kubeconfig(context_name(name))
+            content = cluster.kubeconfig(context_name(wanted.name))
             kubeconfig.write(directory.kubeconfig, content)
             running = Running(
-                name=name,
+                name=wanted.name,
                 pid=os.getpid(),
                 server=cluster.url,
                 data_dir=str(directory.path),
-                ephemeral=ephemeral,
+                ephemeral=wanted.ephemeral,
                 nodes=tuple(cluster.node_names),
-                provider=provider,
+                provider=wanted.provider,
                 version=anynode.__version__,
                 started_at=clock.now().isoformat(timespec="seconds"),
             )
@@ -160,11 +148,11 @@ def _foreground(
     except ClusterError as error:
         raise StateError(str(error)) from error
     finally:
-        if ephemeral:
+        if wanted.ephemeral:
             directory.kubeconfig.unlink(missing_ok=True)
 
 
-def _detached(directory: DataDir, quiet: bool) -> Running:
+def _detached(directory: DataDir, wanted: Wanted) -> Running:
     """Start the same command without ``--detach`` in a session of its own; returns when it is ready."""
     already = directory.running()
     if already is not None:
@@ -174,10 +162,9 @@ def _detached(directory: DataDir, quiet: bool) -> Running:
         )
     directory.make()
     write_private(directory.log_file, b"")
-    words = [word for word in sys.argv[1:] if word not in ("--detach", "-d", "--merge", "-q", "--quiet")]
     with directory.log_file.open("ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "anynode", *words],
+            [sys.executable, "-m", "anynode", *wanted.arguments()],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
