@@ -155,9 +155,11 @@ class DataDir:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise StateError(self._taken()) from error
-            yield
+            try:
+                yield
+            finally:
+                self.run_file.unlink(missing_ok=True)
         finally:
-            self.run_file.unlink(missing_ok=True)
             os.close(descriptor)
 
     def _taken(self) -> str:

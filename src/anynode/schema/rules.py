@@ -2,7 +2,9 @@
 
 Pure: objects come in shared and go out as copies along the changed path (or the same object when nothing changed).
 The registry calls, for a create: ``default``, ``prepare_create``, ``validate``; for an update of the main resource:
-``default``, ``prepare_update``, ``validate_update``; for ``/status``: ``prepare_status``, ``validate_status``.
+``default``, ``prepare_update``, ``validate_update``; for ``/status``: ``prepare_status``, ``validate_status``; for
+another subresource that writes the object: ``subresources[name]``. Before ``prepare_create`` the registry has set
+``metadata.uid``, the namespace and the generated name.
 Source: kubernetes ``pkg/registry/<group>/<kind>/strategy.go``, ``pkg/apis/<group>/<version>/defaults.go``,
 ``pkg/apis/<group>/validation/validation.go``, 1.36.
 """
@@ -10,7 +12,7 @@ Source: kubernetes ``pkg/registry/<group>/<kind>/strategy.go``, ``pkg/apis/<grou
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from anynode.api.objects import Object
 from anynode.schema.fields import FieldError
@@ -32,8 +34,20 @@ def no_warnings(_: Object) -> Sequence[str]:
     return ()
 
 
+def no_warnings_between(_new: Object, _old: Object) -> Sequence[str]:
+    return ()
+
+
 def keep_new(new: Object, _old: Object) -> Object:
     return new
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SubresourceRules:
+    """How a write through one subresource (``finalize``, ``ephemeralcontainers``, ``resize``) is made and judged."""
+
+    prepare: Callable[[Object, Object], Object] = keep_new
+    validate: Callable[[Object, Object], Sequence[FieldError]] = nothing_wrong_between
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +66,10 @@ class KindRules:
     validate_update: Callable[[Object, Object], Sequence[FieldError]] = nothing_wrong_between
     validate_status: Callable[[Object, Object], Sequence[FieldError]] = nothing_wrong_between
     warnings: Callable[[Object], Sequence[str]] = no_warnings
-    """Texts for ``Warning: 299`` headers after a create or update."""
+    """Texts for ``Warning: 299`` headers after a create."""
+    update_warnings: Callable[[Object, Object], Sequence[str]] = no_warnings_between
+    """(new, old): the same after an update."""
+    subresources: Mapping[str, SubresourceRules] = dataclasses.field(default_factory=dict)
     valid_name: Callable[[str], Sequence[str]] | None = None
     """``name -> what is wrong``; None: a DNS-1123 subdomain."""
     allow_create_on_update: bool = False
