@@ -153,7 +153,7 @@ class Storage(Protocol):
     ) -> Watch:
         """Call ``listener`` with every change of ``prefix`` after revision ``after``, history first.
 
-        Raises ``Compacted``. ``ended`` is called once if the engine itself must end the watch.
+        Raises ``Compacted`` or ``FutureRevision``. ``ended`` is called once if the engine itself must end the watch.
         """
         ...
 
