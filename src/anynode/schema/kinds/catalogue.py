@@ -1,0 +1,19 @@
+"""``rules_of(group, kind)``: where the rest of the server finds a built-in kind's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from anynode.schema.kinds import core, discovery, events, jobs, pods, services, workloads
+from anynode.schema.rules import KindRules
+
+_FAMILIES = (core, services, events, pods, workloads, jobs, discovery)
+_RULES: Mapping[tuple[str, str], KindRules] = {
+    (group, kind): rules for family in _FAMILIES for group, kind, rules in family.RULES
+}
+_PLAIN = KindRules()
+
+
+def rules_of(group: str, kind: str) -> KindRules:
+    """The rules of a built-in kind; of a kind without any: objects are stored as they come."""
+    return _RULES.get((group, kind), _PLAIN)

@@ -1,0 +1,145 @@
+"""The smaller core kinds: namespaces, configmaps, secrets, service accounts, endpoints, nodes.
+
+Source: kubernetes ``pkg/apis/core/v1/defaults.go``, ``pkg/apis/core/v1/conversion.go``,
+``pkg/apis/core/validation/validation.go``, ``pkg/registry/core/*/strategy.go``, 1.36.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+from anynode.api.objects import Object, meta, name_of
+from anynode.schema import metadata
+from anynode.schema.kinds import strategy
+from anynode.schema.rules import KindRules, SubresourceRules
+
+_NAME_LABEL = "kubernetes.io/metadata.name"
+_NODE_INFO = (
+    "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion",
+    "kubeProxyVersion", "operatingSystem", "architecture",
+)  # fmt: skip
+
+
+def default_namespace(namespace: Object) -> Object:
+    name, found = name_of(namespace), meta(namespace)
+    if name and (found.get("labels") or {}).get(_NAME_LABEL) != name:
+        labels = {**(found.get("labels") or {}), _NAME_LABEL: name}
+        namespace = {**namespace, "metadata": {**found, "labels": labels}}
+    status = namespace.get("status") or {}
+    if not status.get("phase"):
+        status = {**status, "phase": "Active"}
+    return {**namespace, "spec": namespace.get("spec") or {}, "status": status}
+
+
+def _create_namespace(namespace: Object) -> Object:
+    spec = namespace.get("spec") or {}
+    finalizers = list(spec.get("finalizers") or ())
+    if "kubernetes" not in finalizers:
+        finalizers.append("kubernetes")
+    prepared = default_namespace({**namespace, "spec": {**spec, "finalizers": finalizers}})
+    return strategy.with_generation({**prepared, "status": {"phase": "Active"}}, 0)
+
+
+def _update_namespace(new: Object, old: Object) -> Object:
+    spec = strategy.with_field(new.get("spec") or {}, "finalizers", (old.get("spec") or {}).get("finalizers"))
+    return default_namespace({**strategy.with_field(new, "status", old.get("status")), "spec": spec})
+
+
+NAMESPACE = KindRules(
+    default=default_namespace,
+    prepare_create=_create_namespace,
+    prepare_update=_update_namespace,
+    prepare_status=strategy.status_only(),
+    valid_name=metadata.label_name,
+    field_labels=("status.phase", "name"),
+    subresources={"finalize": SubresourceRules(prepare=strategy.updated(counted=()))},
+)
+
+CONFIG_MAP = KindRules(
+    prepare_create=strategy.created(generation=False), prepare_update=strategy.updated(counted=(), keep=())
+)
+
+
+def default_secret(secret: Object) -> Object:
+    """Type Opaque unless said; ``stringData`` goes into ``data``."""
+    if secret.get("stringData"):
+        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in secret["stringData"].items()}
+        secret = {**secret, "data": {**(secret.get("data") or {}), **encoded}}
+    secret = strategy.without_fields(secret, ("stringData",))
+    return secret if secret.get("type") else {**secret, "type": "Opaque"}
+
+
+SECRET = KindRules(
+    default=default_secret,
+    prepare_create=strategy.created(generation=False),
+    prepare_update=strategy.updated(counted=(), keep=()),
+    field_labels=("type",),
+)
+
+
+def _create_service_account(account: Object) -> Object:
+    return strategy.with_generation(account, 0)
+
+
+SERVICE_ACCOUNT = KindRules(prepare_create=_create_service_account)
+
+
+def default_endpoints(endpoints: Object) -> Object:
+    subsets = endpoints.get("subsets")
+    if not subsets or all(port.get("protocol") for subset in subsets for port in subset.get("ports") or ()):
+        return endpoints
+    return {**endpoints, "subsets": [_default_subset(each) for each in subsets]}
+
+
+def _default_subset(subset: Object) -> Object:
+    ports = subset.get("ports")
+    if not ports:
+        return subset
+    return {**subset, "ports": [each if each.get("protocol") else {**each, "protocol": "TCP"} for each in ports]}
+
+
+ENDPOINTS = KindRules(
+    default=default_endpoints, prepare_create=strategy.created(generation=False), allow_create_on_update=True
+)
+
+
+def default_node(node: Object) -> Object:
+    spec = node.get("spec") or {}
+    if spec.get("podCIDR") and not spec.get("podCIDRs"):
+        spec = {**spec, "podCIDRs": [spec["podCIDR"]]}
+    status = dict(node.get("status") or {})
+    if status.get("allocatable") is None and status.get("capacity"):
+        status["allocatable"] = status["capacity"]
+    found = status.get("nodeInfo") or {}
+    status["nodeInfo"] = {**dict.fromkeys(_NODE_INFO, ""), **found}
+    endpoints = status.get("daemonEndpoints") or {}
+    kubelet = endpoints.get("kubeletEndpoint") or {}
+    if "Port" not in kubelet:
+        kubelet = {**kubelet, "Port": 0}
+    status["daemonEndpoints"] = {**endpoints, "kubeletEndpoint": kubelet}
+    return {**node, "spec": spec, "status": status}
+
+
+def _create_node(node: Object) -> Object:
+    spec = strategy.without_fields(node.get("spec") or {}, ("configSource",))
+    status = strategy.without_fields(node.get("status") or {}, ("config",))
+    return strategy.with_generation({**node, "spec": spec, "status": status}, 0)
+
+
+NODE = KindRules(
+    default=default_node,
+    prepare_create=_create_node,
+    prepare_update=strategy.updated(counted=()),
+    prepare_status=strategy.status_only(),
+    field_labels=("spec.unschedulable",),
+)
+
+RULES: Sequence[tuple[str, str, KindRules]] = (
+    ("", "Namespace", NAMESPACE),
+    ("", "ConfigMap", CONFIG_MAP),
+    ("", "Secret", SECRET),
+    ("", "ServiceAccount", SERVICE_ACCOUNT),
+    ("", "Endpoints", ENDPOINTS),
+    ("", "Node", NODE),
+)

@@ -1,0 +1,162 @@
+"""Replication controllers and the kinds of apps/v1: defaults and strategies.
+
+Source: kubernetes ``pkg/apis/apps/v1/defaults.go``, ``pkg/registry/apps/*/strategy.go``,
+``pkg/registry/core/replicationcontroller/strategy.go``, 1.36.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from anynode.api.objects import Object, meta
+from anynode.schema.kinds import strategy
+from anynode.schema.kinds.pod_defaults import default_template
+from anynode.schema.kinds.volume_claims import default_claim_template
+from anynode.schema.rules import KindRules
+
+_DAEMON_COUNTS = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
+
+
+def _set_default(spec: Object, field: str, value: object) -> None:
+    if spec.get(field) is None:
+        spec[field] = value
+
+
+def _with_counts(obj: Object, *counts: str) -> Object:
+    """``status`` with the numbers that are always printed."""
+    status = obj.get("status") or {}
+    return {**dict.fromkeys(counts, 0), **status}
+
+
+def default_deployment(deployment: Object) -> Object:
+    spec = dict(deployment.get("spec") or {})
+    spec["template"] = default_template(spec.get("template"))
+    _set_default(spec, "replicas", 1)
+    found = dict(spec.get("strategy") or {})
+    if not found.get("type"):
+        found["type"] = "RollingUpdate"
+    if found["type"] == "RollingUpdate":
+        rolling = dict(found.get("rollingUpdate") or {})
+        _set_default(rolling, "maxUnavailable", "25%")
+        _set_default(rolling, "maxSurge", "25%")
+        found["rollingUpdate"] = rolling
+    spec["strategy"] = found
+    _set_default(spec, "revisionHistoryLimit", 10)
+    _set_default(spec, "progressDeadlineSeconds", 600)
+    return {**deployment, "spec": spec, "status": deployment.get("status") or {}}
+
+
+def default_replica_set(replica_set: Object) -> Object:
+    spec = dict(replica_set.get("spec") or {})
+    spec["template"] = default_template(spec.get("template"))
+    _set_default(spec, "replicas", 1)
+    return {**replica_set, "spec": spec, "status": _with_counts(replica_set, "replicas")}
+
+
+def default_daemon_set(daemon_set: Object) -> Object:
+    spec = dict(daemon_set.get("spec") or {})
+    spec["template"] = default_template(spec.get("template"))
+    found = dict(spec.get("updateStrategy") or {})
+    if not found.get("type"):
+        found["type"] = "RollingUpdate"
+    if found["type"] == "RollingUpdate":
+        rolling = dict(found.get("rollingUpdate") or {})
+        _set_default(rolling, "maxUnavailable", 1)
+        _set_default(rolling, "maxSurge", 0)
+        found["rollingUpdate"] = rolling
+    spec["updateStrategy"] = found
+    _set_default(spec, "revisionHistoryLimit", 10)
+    return {**daemon_set, "spec": spec, "status": _with_counts(daemon_set, *_DAEMON_COUNTS)}
+
+
+def default_stateful_set(stateful_set: Object) -> Object:
+    spec = dict(stateful_set.get("spec") or {})
+    spec["template"] = default_template(spec.get("template"))
+    if not spec.get("podManagementPolicy"):
+        spec["podManagementPolicy"] = "OrderedReady"
+    found = dict(spec.get("updateStrategy") or {})
+    if not found.get("type"):
+        found["type"] = "RollingUpdate"
+        found.setdefault("rollingUpdate", {})
+    if found["type"] == "RollingUpdate" and found.get("rollingUpdate") is not None:
+        rolling = dict(found["rollingUpdate"])
+        _set_default(rolling, "partition", 0)
+        found["rollingUpdate"] = rolling
+    spec["updateStrategy"] = found
+    policy = spec.get("persistentVolumeClaimRetentionPolicy") or {}
+    spec["persistentVolumeClaimRetentionPolicy"] = {
+        **policy,
+        "whenDeleted": policy.get("whenDeleted") or "Retain",
+        "whenScaled": policy.get("whenScaled") or "Retain",
+    }
+    _set_default(spec, "replicas", 1)
+    _set_default(spec, "revisionHistoryLimit", 10)
+    if spec.get("volumeClaimTemplates"):
+        spec["volumeClaimTemplates"] = [default_claim_template(each) for each in spec["volumeClaimTemplates"]]
+    status = _with_counts(stateful_set, "replicas", "availableReplicas")
+    return {**stateful_set, "spec": spec, "status": status}
+
+
+def default_replication_controller(controller: Object) -> Object:
+    spec = dict(controller.get("spec") or {})
+    _set_default(spec, "replicas", 1)
+    template = spec.get("template")
+    if template is not None:
+        spec["template"] = default_template(template)
+        labels = meta(template).get("labels")
+        if labels:
+            if not spec.get("selector"):
+                spec["selector"] = labels
+            if not meta(controller).get("labels"):
+                controller = {**controller, "metadata": {**meta(controller), "labels": labels}}
+    return {**controller, "spec": spec, "status": _with_counts(controller, "replicas")}
+
+
+REPLICATION_CONTROLLER = KindRules(
+    default=default_replication_controller,
+    prepare_create=strategy.created(status={"replicas": 0}),
+    prepare_update=strategy.updated(),
+    prepare_status=strategy.status_only(),
+    field_labels=("status.replicas",),
+)
+DEPLOYMENT = KindRules(
+    default=default_deployment,
+    prepare_create=strategy.created(status={}),
+    prepare_update=strategy.updated(counted=("spec", "annotations")),
+    prepare_status=strategy.status_only(keep_metadata=("labels",)),
+)
+REPLICA_SET = KindRules(
+    default=default_replica_set,
+    prepare_create=strategy.created(status={"replicas": 0}),
+    prepare_update=strategy.updated(),
+    prepare_status=strategy.status_only(),
+    field_labels=("status.replicas",),
+)
+DAEMON_SET = KindRules(
+    default=default_daemon_set,
+    prepare_create=strategy.created(status=dict.fromkeys(_DAEMON_COUNTS, 0)),
+    prepare_update=strategy.updated(),
+    prepare_status=strategy.status_only(),
+)
+STATEFUL_SET = KindRules(
+    default=default_stateful_set,
+    prepare_create=strategy.created(status={"replicas": 0, "availableReplicas": 0}),
+    prepare_update=strategy.updated(),
+    prepare_status=strategy.status_only(),
+)
+
+
+def _default_revision(revision: Object) -> Object:
+    return revision if revision.get("revision") is not None else {**revision, "revision": 0}
+
+
+CONTROLLER_REVISION = KindRules(default=_default_revision, prepare_create=strategy.created(generation=False))
+
+RULES: Sequence[tuple[str, str, KindRules]] = (
+    ("", "ReplicationController", REPLICATION_CONTROLLER),
+    ("apps", "Deployment", DEPLOYMENT),
+    ("apps", "ReplicaSet", REPLICA_SET),
+    ("apps", "DaemonSet", DAEMON_SET),
+    ("apps", "StatefulSet", STATEFUL_SET),
+    ("apps", "ControllerRevision", CONTROLLER_REVISION),
+)
