@@ -1,0 +1,56 @@
+"""TLS contexts from PEM bytes, for the listener and for clients.
+
+Source: RFC 8446; Go's crypto/tls defaults (TLS 1.2 at least, client certificates asked for and, if given, verified).
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import ssl
+import tempfile
+
+
+def server_context(certificate: bytes, key: bytes, *, client_ca: bytes | None = None) -> ssl.SSLContext:
+    """A listener's context; with ``client_ca`` a client may show a certificate, which this CA must have signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load_pair(context, certificate, key)
+    if client_ca is not None:
+        context.load_verify_locations(cadata=client_ca.decode("ascii"))
+        context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def client_context(
+    *,
+    ca: bytes | None = None,
+    certificate: bytes | None = None,
+    key: bytes | None = None,
+    verify: bool = True,
+    verify_host_name: bool = True,
+) -> ssl.SSLContext:
+    """A client's context: ``ca`` (PEM; None means the system's), and its own certificate if it has one."""
+    context = ssl.create_default_context(cadata=ca.decode("ascii") if ca is not None else None)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif not verify_host_name:
+        context.check_hostname = False
+    if certificate is not None and key is not None:
+        _load_pair(context, certificate, key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """The ssl module reads certificates from files only: a private one, for a moment."""
+    descriptor, name = tempfile.mkstemp(prefix="anynode-", suffix=".pem")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key.rstrip() + b"\n" + certificate)
+        context.load_cert_chain(name)
+    finally:
+        pathlib.Path(name).unlink()
