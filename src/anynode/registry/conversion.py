@@ -1,0 +1,134 @@
+"""Objects that are served in a second shape: events of events.k8s.io, autoscalers of autoscaling/v1.
+
+Pure, both ways. Source: kubernetes ``pkg/apis/events/v1/conversion.go`` and ``pkg/apis/autoscaling/v1/conversion.go``,
+1.36.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from anynode.api.objects import Object, annotations_of, meta
+
+CONDITIONS = "autoscaling.alpha.kubernetes.io/conditions"
+METRICS = "autoscaling.alpha.kubernetes.io/metrics"
+CURRENT_METRICS = "autoscaling.alpha.kubernetes.io/current-metrics"
+BEHAVIOR = "autoscaling.alpha.kubernetes.io/behavior"
+
+_EVENT_NAMES = {
+    "regarding": "involvedObject",
+    "note": "message",
+    "deprecatedSource": "source",
+    "deprecatedFirstTimestamp": "firstTimestamp",
+    "deprecatedLastTimestamp": "lastTimestamp",
+    "deprecatedCount": "count",
+    "reportingController": "reportingComponent",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Conversion:
+    """Between the shape a resource is served in and the one its kind is stored in."""
+
+    to_stored: Callable[[Object], Object]
+    to_served: Callable[[Object], Object]
+
+
+def _renamed(obj: Object, names: Mapping[str, str], api_version: str, kind: str) -> Object:
+    renamed = {names.get(field, field): value for field, value in obj.items()}
+    return {**renamed, "kind": kind, "apiVersion": api_version}
+
+
+def _event_to_stored(obj: Object) -> Object:
+    return _renamed(obj, _EVENT_NAMES, "v1", "Event")
+
+
+def _event_to_served(obj: Object) -> Object:
+    names = {stored: served for served, stored in _EVENT_NAMES.items()}
+    return _renamed(obj, names, "events.k8s.io/v1", "Event")
+
+
+def _autoscaler_to_stored(obj: Object) -> Object:
+    spec, status = dict(obj.get("spec") or {}), dict(obj.get("status") or {})
+    notes = dict(annotations_of(obj))
+    metrics = _noted(notes, METRICS) or []
+    target = spec.pop("targetCPUUtilizationPercentage", None)
+    if target is not None:
+        resource = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": target}}
+        metrics = [{"type": "Resource", "resource": resource}, *metrics]
+    if metrics:
+        spec["metrics"] = metrics
+    behavior = _noted(notes, BEHAVIOR)
+    if behavior:
+        spec["behavior"] = behavior
+    current = _noted(notes, CURRENT_METRICS) or []
+    used = status.pop("currentCPUUtilizationPercentage", None)
+    if used is not None:
+        resource = {"name": "cpu", "current": {"averageUtilization": used}}
+        current = [{"type": "Resource", "resource": resource}, *current]
+    if current:
+        status["currentMetrics"] = current
+    conditions = _noted(notes, CONDITIONS)
+    if conditions:
+        status["conditions"] = conditions
+    return _autoscaler(obj, "autoscaling/v2", spec, status, notes)
+
+
+def _autoscaler_to_served(obj: Object) -> Object:
+    spec, status = dict(obj.get("spec") or {}), dict(obj.get("status") or {})
+    notes = dict(annotations_of(obj))
+    others = []
+    for metric in spec.pop("metrics", None) or ():
+        if "targetCPUUtilizationPercentage" not in spec and _is_cpu(metric, "target"):
+            spec["targetCPUUtilizationPercentage"] = metric["resource"]["target"]["averageUtilization"]
+        else:
+            others.append(metric)
+    current = []
+    for metric in status.pop("currentMetrics", None) or ():
+        if "currentCPUUtilizationPercentage" not in status and _is_cpu(metric, "current"):
+            status["currentCPUUtilizationPercentage"] = metric["resource"]["current"]["averageUtilization"]
+        else:
+            current.append(metric)
+    for name, value in (
+        (METRICS, others), (BEHAVIOR, spec.pop("behavior", None)), (CURRENT_METRICS, current),
+        (CONDITIONS, status.pop("conditions", None)),
+    ):  # fmt: skip
+        if value:
+            notes[name] = orjson.dumps(value).decode()
+    return _autoscaler(obj, "autoscaling/v1", spec, status, notes)
+
+
+def _autoscaler(obj: Object, api_version: str, spec: Object, status: Object, notes: Mapping[str, str]) -> Object:
+    metadata = {field: value for field, value in meta(obj).items() if field != "annotations"}
+    if notes:
+        metadata["annotations"] = dict(notes)
+    converted = {**obj, "apiVersion": api_version, "metadata": metadata, "spec": spec}
+    if status or "status" in obj:
+        converted["status"] = status
+    return converted
+
+
+def _noted(notes: dict[str, str], name: str) -> Any:
+    text = notes.pop(name, None)
+    if not text:
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _is_cpu(metric: Object, part: str) -> bool:
+    resource = metric.get("resource") or {}
+    value = (resource.get(part) or {}).get("averageUtilization")
+    return metric.get("type") == "Resource" and resource.get("name") == "cpu" and value is not None
+
+
+CONVERSIONS: Mapping[tuple[str, str, str], Conversion] = {
+    ("events.k8s.io", "v1", "events"): Conversion(_event_to_stored, _event_to_served),
+    ("autoscaling", "v1", "horizontalpodautoscalers"): Conversion(_autoscaler_to_stored, _autoscaler_to_served),
+}

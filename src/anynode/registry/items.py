@@ -1,0 +1,156 @@
+"""One object of the cache and one change of it, each with the bytes every reader is served.
+
+An ``Item`` is immutable: bytes with the resource version, revision, and what selectors look at, read from the decoded
+object when first asked for. A ``CacheEvent`` renders itself at most once per (type, form) whoever watches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import orjson
+
+from anynode.api.objects import Object
+from anynode.api.wire import WatchEvent
+from anynode.registry.encoding import object_with_revision, with_other_revision, with_revision
+from anynode.storage.types import Record, Revision
+
+ADDED, MODIFIED, DELETED, BOOKMARK, ERROR = "ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"
+
+Fields = Callable[[Object], Mapping[str, str]]
+"""An object's field-selector values by label, ``metadata.name`` and ``metadata.namespace`` excepted."""
+
+
+class Item:
+    """An object at one revision. ``key`` is relative to its resource: ``namespace/name`` or ``name``."""
+
+    __slots__ = ("_fields", "_labels", "_obj", "_stored", "encoded", "key", "name", "namespace", "revision")
+
+    def __init__(self, key: str, encoded: bytes, revision: Revision, *, stored: Object | None = None) -> None:
+        self.key = key
+        self.namespace, _, self.name = key.rpartition("/")
+        self.encoded = encoded
+        self.revision = revision
+        self._stored = stored
+        self._obj: Object | None = None
+        self._labels: Mapping[str, str] | None = None
+        self._fields: Mapping[str, str] | None = None
+
+    @classmethod
+    def of_record(cls, key: str, record: Record) -> Item:
+        return cls(key, with_revision(record.value, record.mod_revision), record.mod_revision, stored=record.decoded)
+
+    @property
+    def object(self) -> Object:
+        """The decoded object with its resource version: shared, never to be changed."""
+        if self._obj is None:
+            stored = self._stored
+            self._obj = orjson.loads(self.encoded) if stored is None else object_with_revision(stored, self.revision)
+            self._stored = None
+        return self._obj
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        if self._labels is None:
+            source = self._stored if self._stored is not None else self.object
+            self._labels = source["metadata"].get("labels") or {}
+        return self._labels
+
+    def fields(self, read: Fields) -> Mapping[str, str]:
+        """The values field selectors compare, names included."""
+        if self._fields is None:
+            source = self._stored if self._stored is not None else self.object
+            self._fields = {**read(source), "metadata.name": self.name, "metadata.namespace": self.namespace}
+        return self._fields
+
+    def at(self, revision: Revision) -> Item:
+        """The same object saying another revision, as watchers are told of what left their selector."""
+        moved = Item(self.key, with_other_revision(self.encoded, self.revision, revision), revision)
+        moved._labels, moved._fields = self._labels, self._fields
+        return moved
+
+
+class Form(Protocol):
+    """How a reader wants objects: whole, as a Table, as metadata only. Equal ``key``: the same bytes for everybody."""
+
+    @property
+    def key(self) -> str: ...
+
+    def item(self, item: Item) -> bytes:
+        """The JSON of one object in this form."""
+        ...
+
+    @property
+    def special_first(self) -> bool:
+        """Whether the first object of a watch looks different (Table headers)."""
+        ...
+
+    def first_event(self, item: Item) -> bytes:
+        """The JSON of the first object of a watch."""
+        ...
+
+    def bookmark(self, revision: Revision, *, initial_events_end: bool) -> bytes:
+        """The JSON of a bookmark's object."""
+        ...
+
+
+class CacheEvent:
+    """One change of one object. ``previous`` is None for a creation; a deletion's ``item`` says its revision."""
+
+    __slots__ = ("_as_left", "_rendered", "deleted", "item", "moment", "previous", "revision")
+
+    def __init__(self, item: Item, previous: Item | None, *, deleted: bool, moment: float) -> None:
+        self.item = item
+        self.previous = previous
+        self.deleted = deleted
+        self.revision = item.revision
+        self.moment = moment
+        self._rendered: dict[tuple[str, str], WatchEvent] = {}
+        self._as_left: Item | None = None
+
+    @property
+    def kind(self) -> str:
+        if self.deleted:
+            return DELETED
+        return MODIFIED if self.previous is not None else ADDED
+
+    def seen(self, kind: str) -> Item:
+        """The object a watcher is shown with an event of type ``kind``."""
+        if kind != DELETED or self.deleted or self.previous is None:
+            return self.item
+        if self._as_left is None:
+            self._as_left = self.previous.at(self.revision)
+        return self._as_left
+
+    def rendered(self, kind: str, form: Form) -> WatchEvent:
+        """The event every watcher with this form shares."""
+        slot = (kind, form.key)
+        found = self._rendered.get(slot)
+        if found is None:
+            found = self._rendered[slot] = event_of(kind, self.seen(kind), form)
+        return found
+
+
+def event_of(kind: str, item: Item, form: Form) -> WatchEvent:
+    encoded = form.item(item)
+    return ItemEvent(kind, item) if encoded is item.encoded else WatchEvent(kind, encoded=encoded)
+
+
+class ItemEvent(WatchEvent):
+    """An event that shows an item as it is: shares its bytes and, in process, its decoded object."""
+
+    __slots__ = ("_item",)
+
+    def __init__(self, kind: str, item: Item) -> None:
+        super().__init__(kind, encoded=item.encoded)
+        self._item = item
+
+    @property
+    def object(self) -> Object:
+        return self._item.object
+
+
+def encoded_lines(events: Sequence[WatchEvent]) -> bytes:
+    """The lines of a batch, for a connection."""
+    return events[0].line if len(events) == 1 else b"".join([event.line for event in events])

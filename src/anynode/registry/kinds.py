@@ -1,0 +1,135 @@
+"""What the registry knows of each stored kind beside its schema rules: where it lies and how it is deleted.
+
+A ``Kind`` is one stored resource; a ``View`` is a served resource and the kind that keeps its objects (events of both
+groups and both versions of autoscalers are one kind each). Source: kubernetes ``pkg/registry/<group>/<kind>/storage``
+and ``strategy.go``, 1.36.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from anynode.api.objects import Object, get_path
+from anynode.api.resources import Resource
+from anynode.registry.conversion import CONVERSIONS, Conversion
+from anynode.registry.deletion import Collection, GraceOf
+from anynode.registry.encoding import head_of
+from anynode.registry.items import Fields
+from anynode.schema.rules import KindRules
+
+RulesOf = Callable[[str, str], KindRules]
+
+STORED_AS: Mapping[tuple[str, str, str], tuple[str, str, str]] = {
+    ("events.k8s.io", "v1", "events"): ("", "v1", "events"),
+    ("autoscaling", "v1", "horizontalpodautoscalers"): ("autoscaling", "v2", "horizontalpodautoscalers"),
+}
+_RETURNS_DELETED = frozenset({
+    "namespaces", "persistentvolumes", "persistentvolumeclaims", "pods", "podtemplates", "resourcequotas", "services",
+    "serviceaccounts", "deviceclasses.resource.k8s.io", "resourceclaims.resource.k8s.io",
+    "resourceclaimtemplates.resource.k8s.io", "resourceslices.resource.k8s.io", "csidrivers.storage.k8s.io",
+    "csinodes.storage.k8s.io", "storageclasses.storage.k8s.io", "volumeattachments.storage.k8s.io",
+    "volumeattributesclasses.storage.k8s.io",
+})  # fmt: skip
+_COLLECTION: Mapping[str, Collection] = {
+    "events": "unsupported",
+    "jobs.batch": "orphan",
+    "replicationcontrollers": "orphan",
+}
+_PATHS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "pods": {"status.podIP": ("status", "podIP"), "spec.hostNetwork": ("spec", "hostNetwork")},
+    "jobs.batch": {"status.successful": ("status", "succeeded")},
+    "events": {"reportingComponent": ("reportingComponent",), "source": ("source", "component")},
+}
+_NUMBERS = frozenset({"status.replicas", "status.successful"})
+_BOOLEANS = frozenset({"spec.unschedulable", "spec.hostNetwork"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One stored resource."""
+
+    resource: Resource
+    rules: KindRules
+    prefix: str
+    head: bytes
+    read_fields: Fields
+    indexed_field: str = ""
+    collection: Collection = "dependents"
+    grace_of: GraceOf | None = None
+    returns_deleted: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One served resource. ``conversion`` None: objects are served as they are stored."""
+
+    resource: Resource
+    kind: Kind
+    conversion: Conversion | None = None
+
+
+def pod_grace(pod: Object, asked_seconds: int | None) -> int:
+    """The grace a pod's deletion gets: none when it never ran or is over."""
+    spec = pod.get("spec") or {}
+    if not spec.get("nodeName") or get_path(pod, "status", "phase") in ("Failed", "Succeeded"):
+        return 0
+    seconds = asked_seconds if asked_seconds is not None else spec.get("terminationGracePeriodSeconds") or 0
+    return 1 if seconds < 0 else int(seconds)
+
+
+def prefix_of(resource: Resource) -> str:
+    if resource.group:
+        return f"/registry/{resource.group}/{resource.plural}/"
+    return f"/registry/{resource.plural}/"
+
+
+def kind_of(resource: Resource, rules: KindRules) -> Kind:
+    return Kind(
+        resource=resource,
+        rules=rules,
+        prefix=prefix_of(resource),
+        head=head_of(resource),
+        read_fields=fields_reader(resource, rules),
+        indexed_field="spec.nodeName" if resource.qualified == "pods" else "",
+        collection=_COLLECTION.get(resource.qualified, "dependents"),
+        grace_of=pod_grace if resource.qualified == "pods" else None,
+        returns_deleted=resource.qualified in _RETURNS_DELETED,
+    )
+
+
+def views_of(resources: Iterable[Resource], rules_of: RulesOf) -> Mapping[tuple[str, str, str], View]:
+    """(group, version, plural) -> view, for resources that are stored."""
+    served = {(each.group, each.version, each.plural): each for each in resources}
+    kinds = {
+        slot: kind_of(each, rules_of(each.group, each.kind)) for slot, each in served.items() if slot not in STORED_AS
+    }
+    return {
+        slot: View(resource=each, kind=kinds[STORED_AS.get(slot, slot)], conversion=CONVERSIONS.get(slot))
+        for slot, each in served.items()
+    }
+
+
+def fields_reader(resource: Resource, rules: KindRules) -> Fields:
+    """A function from an object to its field-selector values."""
+    special = _PATHS.get(resource.qualified, {})
+    paths = [
+        (label, special.get(label) or tuple(label.split(".")))
+        for label in rules.field_labels
+        if label not in ("metadata.name", "metadata.namespace")
+    ]
+
+    def read(obj: Object) -> Mapping[str, str]:
+        return {label: _text(label, get_path(obj, *path)) for label, path in paths}
+
+    return read
+
+
+def _text(label: str, value: Any) -> str:
+    """A field's value as selectors compare it."""
+    if label in _BOOLEANS:
+        return "true" if value else "false"
+    if value is None:
+        return "0" if label in _NUMBERS else ""
+    return str(value)

@@ -1,0 +1,405 @@
+"""The only writer: what a create, an update or a delete of one kind means, from object to acknowledged revision.
+
+In: a decoded, converted object and who writes it (``Write``). Out: the ``Item`` as every reader sees it. Each write is
+a compare-and-swap against the state it was decided on; when another writer was faster, the whole decision is made again
+on the newer state. Raises ``ApiError``; storage's words become the API's here and nowhere else.
+Source: apiserver ``pkg/registry/generic/registry/store.go`` and ``pkg/registry/rest``, 1.36.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from anynode.aio.clock import Clock
+from anynode.api import errors
+from anynode.api.objects import Object, meta
+from anynode.api.wire import User
+from anynode.registry import deletion
+from anynode.registry.encoding import canonical, encode, with_revision
+from anynode.registry.items import Item
+from anynode.registry.kinds import Kind
+from anynode.registry.watch_cache import ResourceCache
+from anynode.schema import fields, metadata
+from anynode.storage.types import KeyMismatch, Record, Revision, Storage, StorageUnavailable
+
+GENERATED_SUFFIX = 5
+GENERATED_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+GENERATED_MOST_BASE = 58
+GENERATE_TRIES = 8
+
+Admit = Callable[[str, Object | None, Object | None], Awaitable[Object | None]]
+"""(operation, new, old) -> the object as admitted; raises ``ApiError``."""
+
+
+async def admit_all(_operation: str, obj: Object | None, _old: Object | None) -> Object | None:
+    return obj
+
+
+class Ownership(Protocol):
+    """Who owns which field: keeps ``metadata.managedFields``."""
+
+    def updated(self, live: Object | None, new: Object, *, manager: str, subresource: str, time: str) -> list[Object]:
+        """The entries after ``manager`` changed ``live`` into ``new``."""
+        ...
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Write:
+    """The circumstances of one write. ``warnings`` collects texts for the client."""
+
+    user: User
+    manager: str = ""
+    subresource: str = ""
+    dry_run: bool = False
+    durable: bool = True
+    applied: bool = False
+    """Field ownership is already settled in the object (server-side apply)."""
+    admit: Admit = admit_all
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateRules:
+    """How one endpoint of a kind updates objects."""
+
+    prepare: Callable[[Object, Object], Object]
+    validate: Callable[[Object, Object], Sequence[fields.FieldError]]
+    create_allowed: bool = False
+    unconditional_allowed: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a deletion left: the object's last or marked state, and whether it is gone."""
+
+    item: Item
+    gone: bool
+
+
+Change = Callable[[Object | None], Object]
+"""The object there is (None: none) -> the object asked for, whole and in stored shape."""
+
+
+class ResourceStore:
+    """Writes objects of one kind. Hooks let a kind take part: see ``on_create`` and its like."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        cache: ResourceCache,
+        storage: Storage,
+        *,
+        clock: Clock,
+        random: random.Random,
+        ownership: Ownership | None = None,
+    ) -> None:
+        self.kind = kind
+        self.cache = cache
+        self._storage = storage
+        self._clock = clock
+        self._random = random
+        self._ownership = ownership
+        rules = kind.rules
+        self.main_rules = UpdateRules(
+            prepare=rules.prepare_update,
+            validate=rules.validate_update,
+            create_allowed=rules.allow_create_on_update,
+            unconditional_allowed=rules.allow_unconditional_update,
+        )
+        self.status_rules = UpdateRules(prepare=rules.prepare_status, validate=rules.validate_status)
+
+    # --- reading
+
+    def find(self, key: str) -> Item | None:
+        return self.cache.items.get(key)
+
+    def get(self, key: str) -> Item:
+        """The newest state; raises ``NotFound``."""
+        item = self.cache.items.get(key)
+        if item is None:
+            raise self._not_found(key)
+        return item
+
+    def _not_found(self, key: str) -> errors.NotFound:
+        return errors.not_found(self.kind.resource, key.rpartition("/")[2])
+
+    # --- create
+
+    async def create(self, obj: Object, write: Write) -> Item:
+        """Make ``obj`` anew; its namespace is already the request's. Raises ``AlreadyExists``, ``Invalid``, ..."""
+        generated = not meta(obj).get("name") and bool(meta(obj).get("generateName"))
+        for attempt in range(GENERATE_TRIES if generated else 1):
+            named = self._with_system_fields(obj, generate=generated)
+            try:
+                return await self._create_named(named, write)
+            except errors.AlreadyExists:
+                if not generated or attempt == GENERATE_TRIES - 1:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    def _with_system_fields(self, obj: Object, *, generate: bool) -> Object:
+        given = meta(obj)
+        if given.get("resourceVersion"):
+            raise errors.ApiError("resourceVersion should not be set on objects to be created", reason="")
+        kept = {
+            field: value
+            for field, value in given.items()
+            if field not in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion")
+        }
+        if generate:
+            base = str(given["generateName"])[:GENERATED_MOST_BASE]
+            kept["name"] = base + "".join(self._random.choices(GENERATED_ALPHABET, k=GENERATED_SUFFIX))
+        kept["uid"] = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+        kept["creationTimestamp"] = deletion.timestamp(self._clock.now())
+        return {**obj, "metadata": kept}
+
+    async def _create_named(self, obj: Object, write: Write) -> Item:
+        admitted = await write.admit("CREATE", obj, None)
+        assert admitted is not None
+        obj = self._prepared_create(self._owned(None, admitted, write), write)
+        obj = self.on_create(obj, write)
+        name = str(meta(obj).get("name") or "")
+        namespace = str(meta(obj).get("namespace") or "")
+        key = f"{namespace}/{name}" if namespace else name
+        if key in self.cache.items:
+            self.on_abandoned(obj, None, write)
+            raise errors.already_exists(self.kind.resource, name)
+        stored = canonical(obj, self.kind.resource)
+        if write.dry_run:
+            self.on_abandoned(obj, None, write)
+            return _unwritten(key, stored)
+        try:
+            item = await self._put(key, stored, Revision(0), write)
+        except KeyMismatch as error:
+            self.on_abandoned(obj, None, write)
+            raise errors.already_exists(self.kind.resource, name) from error
+        self.on_written(item.object, None)
+        return item
+
+    def _prepared_create(self, obj: Object, write: Write) -> Object:
+        rules, resource = self.kind.rules, self.kind.resource
+        obj = rules.prepare_create(obj)
+        found = [
+            *metadata.validate_create(obj, namespaced=resource.namespaced, valid_name=rules.valid_name),
+            *rules.validate(obj),
+        ]
+        if found:
+            raise errors.invalid(resource.kind, resource.group, str(meta(obj).get("name") or ""), fields.causes(found))
+        write.warnings.extend(rules.warnings(obj))
+        return obj
+
+    def _owned(self, live: Object | None, new: Object, write: Write) -> Object:
+        if self._ownership is None or write.applied:
+            return new
+        entries = self._ownership.updated(
+            live, new, manager=write.manager, subresource=write.subresource, time=deletion.timestamp(self._clock.now())
+        )
+        kept = {field: value for field, value in meta(new).items() if field != "managedFields"}
+        if entries:
+            kept["managedFields"] = entries
+        return {**new, "metadata": kept}
+
+    # --- update
+
+    async def update(
+        self, key: str, change: Change, write: Write, *, rules: UpdateRules | None = None, force_create: bool = False
+    ) -> tuple[Item, bool]:
+        """Change the object at ``key``; returns its new state and whether it was created.
+
+        Raises ``NotFound``, ``Conflict``, ``Invalid``, ... A change that changes nothing is not written.
+        """
+        rules = rules or self.main_rules
+        item = self.cache.items.get(key)
+        while True:
+            if item is None:
+                if not (rules.create_allowed or force_create):
+                    raise self._not_found(key)
+                return await self._create_on_update(key, change(None), write), True
+            old = item.object
+            new = await self._changed(old, change(old), item, rules, write)
+            stored = canonical(new, self.kind.resource)
+            if _unchanged(stored, old):
+                self.on_abandoned(new, old, write)
+                return item, False
+            if write.dry_run:
+                self.on_abandoned(new, old, write)
+                return _unwritten(key, stored, item.revision), False
+            if deletion.is_finished(new, old) and self.may_finish(new):
+                return await self._remove_updated(key, stored, item), False
+            try:
+                item = await self._put(key, stored, item.revision, write)
+            except KeyMismatch as error:
+                self.on_abandoned(new, old, write)
+                item = None if error.current is None else Item.of_record(key, error.current)
+                continue
+            self.on_written(item.object, old)
+            return item, False
+
+    async def _create_on_update(self, key: str, obj: Object, write: Write) -> Item:
+        given = meta(obj)
+        if given.get("uid"):
+            why = f"Precondition failed: UID in precondition: {given['uid']}, UID in object meta: "
+            raise errors.conflict(self.kind.resource, key.rpartition("/")[2], why)
+        if given.get("resourceVersion"):
+            raise self._not_found(key)
+        return await self.create(obj, write)
+
+    async def _changed(self, old: Object, new: Object, item: Item, rules: UpdateRules, write: Write) -> Object:
+        """``new`` as it would be stored in place of ``old``: defaulted, admitted, prepared and found valid."""
+        self._check_identity(old, new, item, rules)
+        admitted = await write.admit("UPDATE", new, old)
+        assert admitted is not None
+        new = self._owned(old, admitted, write)
+        new = self._prepared_update(new, old, rules)
+        return self.on_update(new, old, write)
+
+    def _check_identity(self, old: Object, new: Object, item: Item, rules: UpdateRules) -> None:
+        resource, given = self.kind.resource, meta(new)
+        uid = given.get("uid")
+        if uid and uid != meta(old).get("uid"):
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {meta(old).get('uid')}"
+            raise errors.conflict(resource, item.name, why)
+        version = given.get("resourceVersion")
+        if not version:
+            if not rules.unconditional_allowed:
+                found = fields.invalid(
+                    fields.FieldPath("metadata.resourceVersion"), 0, "must be specified for an update"
+                )
+                raise errors.invalid(resource.plural, resource.group, item.name, [found.cause()])
+        elif version != str(item.revision):
+            if not version.isascii() or not version.isdigit():
+                raise errors.ApiError(f'strconv.ParseUint: parsing "{version}": invalid syntax', reason="")
+            raise errors.conflict(resource, item.name)
+
+    def _prepared_update(self, new: Object, old: Object, rules: UpdateRules) -> Object:
+        before = meta(old)
+        given = {**meta(new), "resourceVersion": before["resourceVersion"]}
+        given.pop("generation", None)
+        if before.get("generation"):
+            given["generation"] = before["generation"]
+        new = rules.prepare({**new, "metadata": given}, old)
+        kept = dict(meta(new))
+        if not kept.get("uid"):
+            kept["uid"] = before.get("uid")
+        kept["creationTimestamp"] = before.get("creationTimestamp")
+        for field in ("deletionTimestamp", "deletionGracePeriodSeconds"):
+            if before.get(field) is not None:
+                kept[field] = before[field]
+        new = {**new, "metadata": kept}
+        found = [*metadata.validate_update(new, old), *rules.validate(new, old)]
+        if found:
+            resource = self.kind.resource
+            raise errors.invalid(resource.kind, resource.group, str(kept.get("name") or ""), fields.causes(found))
+        return new
+
+    async def _remove_updated(self, key: str, stored: Object, item: Item) -> Item:
+        """The update emptied the finalizers of an object being deleted: it goes now."""
+        record = await self._storage_delete(key, item.revision)
+        if record is not None:
+            self.on_removed(item.object)
+        return Item(key, with_revision(encode(stored), item.revision), item.revision, stored=stored)
+
+    # --- delete
+
+    async def delete(self, key: str, options: deletion.DeleteOptions, write: Write) -> Deletion:
+        """Remove the object, or mark it where grace or finalizers hold it. Raises ``NotFound``, ``Conflict``, ..."""
+        item = self.cache.items.get(key)
+        while True:
+            if item is None:
+                raise self._not_found(key)
+            old = item.object
+            deletion.check_preconditions(old, item.revision, options, self.kind.resource)
+            await write.admit("DELETE", None, old)
+            verdict = self.verdict(old, options)
+            if isinstance(verdict, deletion.Pending):
+                return Deletion(item, gone=False)
+            if options.dry_run:
+                return self._dry_deletion(key, item, verdict)
+            try:
+                if isinstance(verdict, deletion.Marked):
+                    item = await self._put(key, canonical(verdict.obj, self.kind.resource), item.revision, write)
+                    if not verdict.then_remove:
+                        return Deletion(item, gone=False)
+                return await self._removed(key, item)
+            except KeyMismatch as error:
+                item = None if error.current is None else Item.of_record(key, error.current)
+
+    def verdict(self, old: Object, options: deletion.DeleteOptions) -> deletion.Verdict:
+        """What a deletion does to ``old``."""
+        return deletion.decide(
+            old, options, self._clock.now(), grace_of=self.kind.grace_of, collection=self.kind.collection
+        )
+
+    def _dry_deletion(self, key: str, item: Item, verdict: deletion.Verdict) -> Deletion:
+        if isinstance(verdict, deletion.Marked):
+            stored = canonical(verdict.obj, self.kind.resource)
+            return Deletion(_unwritten(key, stored, item.revision), gone=verdict.then_remove)
+        return Deletion(item, gone=True)
+
+    async def _removed(self, key: str, item: Item) -> Deletion:
+        record = await self._storage_delete(key, item.revision)
+        if record is None:
+            raise self._not_found(key)
+        self.on_removed(item.object)
+        return Deletion(item.at(record.mod_revision), gone=True)
+
+    # --- storage
+
+    async def _put(self, key: str, stored: Object, expected: Revision, write: Write) -> Item:
+        try:
+            record = await self._storage.put(
+                self.kind.prefix + key, encode(stored), expected=expected, decoded=stored, durable=write.durable
+            )
+        except StorageUnavailable as error:
+            raise errors.ServerTimeout(str(error), retry_after_seconds=1) from error
+        return self._published(key, record)
+
+    def _published(self, key: str, record: Record) -> Item:
+        """The item the cache made of this record, or the like when a newer one took its place."""
+        item = self.cache.items.get(key)
+        return item if item is not None and item.revision == record.mod_revision else Item.of_record(key, record)
+
+    async def _storage_delete(self, key: str, expected: Revision) -> Record | None:
+        try:
+            return await self._storage.delete(self.kind.prefix + key, expected=expected)
+        except StorageUnavailable as error:
+            raise errors.ServerTimeout(str(error), retry_after_seconds=1) from error
+
+    # --- hooks, overridden by kinds that take part
+
+    def on_create(self, obj: Object, write: Write) -> Object:
+        """The last word on a new object before it is written."""
+        return obj
+
+    def on_update(self, new: Object, old: Object, write: Write) -> Object:
+        """The last word on a changed object before it is written."""
+        return new
+
+    def on_abandoned(self, new: Object, old: Object | None, write: Write) -> None:
+        """What ``on_create`` or ``on_update`` reserved for ``new`` is not needed."""
+
+    def on_written(self, new: Object, old: Object | None) -> None:
+        """``new`` is stored."""
+
+    def on_removed(self, obj: Object) -> None:
+        """``obj`` is gone."""
+
+    def may_finish(self, obj: Object) -> bool:
+        """Whether an object marked for deletion, without finalizers, may be removed by an update."""
+        return True
+
+
+def _unwritten(key: str, stored: Object, revision: Revision | None = None) -> Item:
+    """What a dry run answers: the object as it would be, with the version it had."""
+    if revision is None:
+        value = {**stored, "metadata": {k: v for k, v in stored["metadata"].items() if k != "resourceVersion"}}
+        return Item(key, encode(value), Revision(0))
+    return Item(key, with_revision(encode(stored), revision), revision)
+
+
+def _unchanged(stored: Object, old: Object) -> bool:
+    return stored == {**old, "metadata": {**old["metadata"], "resourceVersion": ""}}

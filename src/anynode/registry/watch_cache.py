@@ -1,0 +1,310 @@
+"""The newest state of everything, by resource, fed by one watch of the store: where every read is answered.
+
+In: committed changes, in revision order, before their writers are told. Out: items by key, sorted scans, states of a
+recent past, and events to watchers. Invariant: ``revision`` is the newest committed revision, so a read from here is
+as good as one from storage. A resource keeps its events for ``HISTORY_SECONDS`` and never more than ``MOST_EVENTS``;
+who asks for older ones gets 410. Source: apiserver ``pkg/storage/cacher``, 1.36.
+"""
+
+from __future__ import annotations
+
+import bisect
+import collections
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from anynode.aio.clock import Clock
+from anynode.api.errors import Expired
+from anynode.api.wire import WatchSink
+from anynode.registry.items import CacheEvent, Fields, Form, Item
+from anynode.registry.watchers import Selection, Watcher, WatcherIndex, bookmark, no_fields
+from anynode.storage.types import Change, Record, Revision, Storage, StorageError, Watch
+
+logger = logging.getLogger(__name__)
+
+ROOT = "/registry/"
+HISTORY_SECONDS = 75.0
+LEAST_EVENTS = 1_000
+MOST_EVENTS = 100_000
+RESUME_REVISIONS = 2_000
+"""How much of the store's history is read again at start, so that clients resume over a restart."""
+BOOKMARK_SECONDS = 60.0
+BOOKMARK_BEFORE_END_SECONDS = 2.0
+TICK_SECONDS = 0.5
+
+
+class ResourceCache:
+    """The objects of one stored resource. ``prefix`` ends with a slash; keys are relative to it."""
+
+    def __init__(self, prefix: str, clock: Clock, *, read_fields: Fields = no_fields, indexed_field: str = "") -> None:
+        self.prefix = prefix
+        self.items: dict[str, Item] = {}
+        self.read_fields = read_fields
+        self.watchers = WatcherIndex(read_fields, indexed_field)
+        self.listeners: list[Callable[[Sequence[CacheEvent]], None]] = []
+        self._clock = clock
+        self._keys: list[str] = []
+        self._events: collections.deque[CacheEvent] = collections.deque()
+        self._complete_after = Revision(0)
+
+    # --- feeding
+
+    def fill(self, record: Record) -> None:
+        """Take a record of the first listing; ``begin`` follows."""
+        key = record.key[len(self.prefix) :]
+        self.items[key] = Item.of_record(key, record)
+
+    def begin(self, revision: Revision) -> None:
+        """The first listing is complete at ``revision``; history is known from there on."""
+        self._keys = sorted(self.items)
+        self._complete_after = revision
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Take committed changes of this resource and tell its watchers."""
+        moment = self._clock.monotonic()
+        events = [self._applied(change, moment) for change in changes]
+        self._events.extend(events)
+        self._forget(moment)
+        for listener in self.listeners:
+            listener(events)
+        if self.watchers.watchers:
+            self.watchers.dispatch(events)
+
+    def _applied(self, change: Change, moment: float) -> CacheEvent:
+        record = change.record
+        key = record.key[len(self.prefix) :]
+        previous = self.items.get(key)
+        if previous is None and change.previous is not None:
+            previous = Item.of_record(key, change.previous)
+        item = Item.of_record(key, record)
+        if change.deleted:
+            if self.items.pop(key, None) is not None:
+                del self._keys[bisect.bisect_left(self._keys, key)]
+        else:
+            if key not in self.items:
+                bisect.insort(self._keys, key)
+            self.items[key] = item
+        return CacheEvent(item, previous, deleted=change.deleted, moment=moment)
+
+    def _forget(self, now: float) -> None:
+        events = self._events
+        while len(events) > MOST_EVENTS or (len(events) > LEAST_EVENTS and events[0].moment < now - HISTORY_SECONDS):
+            self._complete_after = events.popleft().revision
+
+    # --- reading
+
+    def scan(self, scope: str = "", start: str = "") -> Iterator[Item]:
+        """Items whose key begins with ``scope``, in key order, from ``start`` on."""
+        items = self.items
+        for key in self._range(self._keys, scope, start):
+            yield items[key]
+
+    def _range(self, keys: list[str], scope: str, start: str) -> list[str]:
+        first = bisect.bisect_left(keys, max(scope, start))
+        if not scope:
+            return keys[first:] if first else keys.copy()
+        return keys[first : bisect.bisect_left(keys, scope + "\U0010ffff")]
+
+    def count(self, scope: str, start: str) -> int:
+        """How many items ``scan`` would give."""
+        first = bisect.bisect_left(self._keys, max(scope, start))
+        last = bisect.bisect_left(self._keys, scope + "\U0010ffff") if scope else len(self._keys)
+        return max(0, last - first)
+
+    def knows(self, revision: Revision) -> bool:
+        """Whether the state at ``revision`` can be told from here."""
+        return revision >= self._complete_after
+
+    def scan_at(self, revision: Revision, scope: str = "", start: str = "") -> Iterator[Item]:
+        """``scan`` as it was at ``revision``, which ``knows`` said yes to."""
+        was: dict[str, Item | None] = {}
+        for event in reversed(self._events):
+            if event.revision <= revision:
+                break
+            was[event.item.key] = event.previous
+        if not was:
+            yield from self.scan(scope, start)
+            return
+        keys = sorted({*(key for key in self._keys if key not in was), *(k for k, item in was.items() if item)})
+        for key in self._range(keys, scope, start):
+            past = was.get(key)
+            yield past if past is not None else self.items[key]
+
+    def events_after(self, revision: Revision) -> list[CacheEvent]:
+        """History after ``revision``; raises ``Expired`` when it is no longer complete."""
+        if revision < self._complete_after:
+            raise Expired(f"too old resource version: {revision} ({self._complete_after + 1})")
+        found: list[CacheEvent] = []
+        for event in reversed(self._events):
+            if event.revision <= revision:
+                break
+            found.append(event)
+        found.reverse()
+        return found
+
+
+class WatchCache:
+    """All resource caches, behind one watch of the store. ``open`` fills them, ``run`` keeps the watchers' time."""
+
+    def __init__(self, storage: Storage, clock: Clock) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._caches: dict[str, ResourceCache] = {}
+        self._waiting: list[tuple[Revision, Callable[[], None]]] = []
+        self._watch: Watch | None = None
+        self._closed = False
+        self.revision = Revision(0)
+        self.failure: StorageError | None = None
+
+    def add(self, cache: ResourceCache) -> ResourceCache:
+        """Serve a resource; before ``open``."""
+        self._caches[cache.prefix] = cache
+        return cache
+
+    async def open(self) -> None:
+        """Fill every cache and follow the store; the caches are current when this returns."""
+        since = Revision(max(self._storage.oldest_revision, self._storage.revision - RESUME_REVISIONS, 0))
+        page = await self._storage.list(ROOT, revision=since) if since else await self._storage.list(ROOT)
+        since = page.revision
+        for record in page.records:
+            cache = self._cache_of(record.key)
+            if cache is not None:
+                cache.fill(record)
+        for cache in self._caches.values():
+            cache.begin(since)
+        self.revision = since
+        self._watch = await self._storage.watch(ROOT, self._listen, after=since, ended=self._ended)
+        if self.revision < self._storage.revision:
+            self.revision = self._storage.revision
+
+    def _cache_of(self, key: str) -> ResourceCache | None:
+        """The cache of ``/registry/pods/...`` or ``/registry/apps/deployments/...``."""
+        end = key.find("/", len(ROOT))
+        cache = self._caches.get(key[: end + 1])
+        if cache is None and end > 0:
+            end = key.find("/", end + 1)
+            cache = self._caches.get(key[: end + 1])
+        return cache
+
+    def _listen(self, changes: Sequence[Change]) -> None:
+        if len(changes) == 1:
+            cache = self._cache_of(changes[0].record.key)
+            self.revision = changes[0].revision
+            if cache is not None:
+                cache.apply(changes)
+        else:
+            sorted_out: dict[ResourceCache, list[Change]] = {}
+            for change in changes:
+                cache = self._cache_of(change.record.key)
+                if cache is not None:
+                    sorted_out.setdefault(cache, []).append(change)
+            self.revision = changes[-1].revision
+            for cache, own in sorted_out.items():
+                cache.apply(own)
+        if self._waiting:
+            self._wake()
+
+    def _wake(self) -> None:
+        due = [wake for revision, wake in self._waiting if revision <= self.revision]
+        self._waiting = [entry for entry in self._waiting if entry[0] > self.revision]
+        for wake in due:
+            wake()
+
+    def when_reached(self, revision: Revision, wake: Callable[[], None]) -> None:
+        """Call ``wake`` once the store has come to ``revision``."""
+        self._waiting.append((revision, wake))
+
+    def forget_waiting(self, wake: Callable[[], None]) -> None:
+        self._waiting = [entry for entry in self._waiting if entry[1] is not wake]
+
+    def _ended(self, error: StorageError) -> None:
+        self.failure = error
+        logger.error("the store ended its watch", exc_info=error)
+        self.close()
+
+    # --- watches
+
+    def start(
+        self,
+        cache: ResourceCache,
+        selection: Selection,
+        form: Form,
+        sink: WatchSink,
+        *,
+        after: Revision | None,
+        initial: bool = False,
+        mark_initial_end: bool = False,
+        bookmarks: bool = False,
+        timeout_seconds: float,
+    ) -> Watcher | None:
+        """Begin a watch: with the state now (``initial``), else with history after ``after`` (None: from now on).
+
+        None when the reader did not take the first events. Raises ``Expired``.
+        """
+        now = self._clock.monotonic()
+        watcher = Watcher(
+            sink,
+            floor=after if after is not None and after > self.revision else Revision(0),
+            deadline=now + timeout_seconds,
+            bookmark_due=_bookmark_due(now, now + timeout_seconds) if bookmarks else None,
+            first=form.special_first,
+        )
+        if initial:
+            scope = f"{selection.namespace}/" if selection.namespace else ""
+            found = [item for item in cache.scan(scope) if selection.unfiltered or selection.matches(item)]
+            taken = cache.watchers.deliver_initial(watcher, found, form)
+            if taken and mark_initial_end:
+                taken = sink.deliver([bookmark(form, self.revision, initial_events_end=True)])
+            cache.watchers.add(watcher, selection, form)
+        else:
+            history = cache.events_after(after) if after is not None else []
+            cache.watchers.add(watcher, selection, form)
+            taken = cache.watchers.replay(watcher, history)
+        if not taken:
+            cache.watchers.close(watcher)
+            return None
+        return watcher
+
+    async def run(self) -> None:
+        """Send bookmarks and end watches whose time is over, for ever."""
+        while not self._closed:
+            await self._clock.sleep(TICK_SECONDS)
+            self.tick()
+
+    def tick(self) -> None:
+        now = self._clock.monotonic()
+        for cache in self._caches.values():
+            for watcher in tuple(cache.watchers.watchers):
+                if watcher.bookmark_due is not None and now >= watcher.bookmark_due:
+                    self._bookmark(cache, watcher, now)
+                if now >= watcher.deadline:
+                    cache.watchers.close(watcher)
+
+    def _bookmark(self, cache: ResourceCache, watcher: Watcher, now: float) -> None:
+        audience = watcher.audience
+        assert audience is not None
+        watcher.bookmark_due = _bookmark_due(now, watcher.deadline)
+        if not watcher.floor and not watcher.sink.deliver([bookmark(audience.form, self.revision)]):
+            cache.watchers.close(watcher)
+
+    def watcher_counts(self) -> Mapping[str, int]:
+        """Prefix -> watches running, for metrics."""
+        return {prefix: len(cache.watchers.watchers) for prefix, cache in self._caches.items()}
+
+    def close(self) -> None:
+        """End every watch and stop following the store; safe to call again."""
+        self._closed = True
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+        for cache in self._caches.values():
+            for watcher in tuple(cache.watchers.watchers):
+                cache.watchers.close(watcher)
+
+
+def _bookmark_due(now: float, deadline: float) -> float | None:
+    """The next bookmark: in a minute, or shortly before the end; None when neither lies ahead."""
+    before_end = deadline - BOOKMARK_BEFORE_END_SECONDS
+    if now + BOOKMARK_SECONDS < before_end:
+        return now + BOOKMARK_SECONDS
+    return before_end if before_end > now else None
