@@ -1,0 +1,152 @@
+"""Informers over a fake API server: order, resumption, expiry, fallback, late subscribers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from anynode.api.errors import TooManyRequests
+from anynode.api.objects import Object, ObjectKey, name_of
+from anynode.api.resources import known
+from anynode.client.api_client import ApiClient
+from anynode.informers.informer import Delta, Informer, InformerFactory
+from anynode.testing.clock import FakeClock
+from anynode.testing.fake_api import FakeApi
+
+CONFIG_MAPS = known("configmaps")
+
+
+def config_map(name: str, value: str = "", uid: str | None = None) -> Object:
+    metadata = {"namespace": "default", "name": name, **({"uid": uid} if uid else {})}
+    return {"metadata": metadata, "data": {"value": value}}
+
+
+class Log:
+    def __init__(self, informer: Informer) -> None:
+        self.said: list[str] = []
+        informer.subscribe(self)
+
+    def __call__(self, delta: Delta) -> None:
+        self.said.append(f"{delta.kind} {name_of(delta.obj)}={delta.obj['data']['value']}")
+
+
+@pytest.fixture
+def api() -> FakeApi:
+    return FakeApi()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@contextlib.asynccontextmanager
+async def running(api: FakeApi, clock: FakeClock) -> AsyncIterator[InformerFactory]:
+    factory = InformerFactory(ApiClient(api), clock=clock, detect_mutation=True)
+    task = asyncio.create_task(factory.run())
+    try:
+        yield factory
+        factory.check_unchanged()
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_follows_the_server(clock: FakeClock, streaming: bool) -> None:
+    api = FakeApi(streaming_lists=streaming)
+    api.add(CONFIG_MAPS, config_map("a", "1"))
+    async with running(api, clock) as factory:
+        informer = factory.informer(CONFIG_MAPS)
+        log = Log(informer)
+        assert not informer.synced
+        await factory.wait_synced()
+        api.put(CONFIG_MAPS, config_map("a", "2"))
+        api.put(CONFIG_MAPS, config_map("b", "1"))
+        api.remove(CONFIG_MAPS, ObjectKey("default", "a"))
+        await clock.settle()
+        assert log.said == ["added a=1", "modified a=2", "added b=1", "deleted a=2"]
+        assert [name_of(each) for each in informer.store.list()] == ["b"]
+        late = Log(informer)
+        assert late.said == ["added b=1"]
+        lists = [each for each in api.requests if "watch" not in each.query]
+        assert len(lists) == (0 if streaming else 1)
+
+
+async def test_equal_arguments_share_one_informer(api: FakeApi, clock: FakeClock) -> None:
+    async with running(api, clock) as factory:
+        one = factory.informer(CONFIG_MAPS, label_selector="a=b")
+        assert factory.informer(CONFIG_MAPS, label_selector="a=b") is one
+        assert factory.informer(CONFIG_MAPS) is not one
+
+
+async def test_resumes_a_broken_watch_without_listing(api: FakeApi, clock: FakeClock) -> None:
+    async with running(api, clock) as factory:
+        log = Log(factory.informer(CONFIG_MAPS))
+        await factory.wait_synced()
+        await clock.advance(100)
+        api.break_watches()
+        api.put(CONFIG_MAPS, config_map("a", "1"))
+        await clock.settle()
+        assert log.said == ["added a=1"]
+        assert "sendInitialEvents" not in api.requests[-1].query
+        assert len(api.watches) == 1
+
+
+async def test_resumes_from_a_bookmark(api: FakeApi, clock: FakeClock) -> None:
+    async with running(api, clock) as factory:
+        factory.informer(CONFIG_MAPS)
+        await factory.wait_synced()
+        api.add(known("nodes"), {"metadata": {"name": "n"}})
+        api.bookmark()
+        await clock.advance(100)
+        api.break_watches()
+        await clock.settle()
+        assert api.requests[-1].argument("resourceVersion") == "2"
+
+
+async def test_lists_again_when_history_is_gone(api: FakeApi, clock: FakeClock) -> None:
+    api.add(CONFIG_MAPS, config_map("a", "1"), config_map("b", "1"))
+    async with running(api, clock) as factory:
+        log = Log(factory.informer(CONFIG_MAPS))
+        await factory.wait_synced()
+        log.said.clear()
+        await clock.advance(100)
+        api.break_watches()
+        api.remove(CONFIG_MAPS, ObjectKey("default", "a"))
+        api.put(CONFIG_MAPS, config_map("b", "2"))
+        api.add(CONFIG_MAPS, config_map("c", "1"))
+        api.compact()
+        await clock.advance(60)
+        assert log.said == ["deleted a=1", "modified b=2", "added c=1"]
+
+
+async def test_an_object_made_again_meanwhile_is_deleted_then_added(api: FakeApi, clock: FakeClock) -> None:
+    api.add(CONFIG_MAPS, config_map("a", "1"))
+    async with running(api, clock) as factory:
+        log = Log(factory.informer(CONFIG_MAPS))
+        await factory.wait_synced()
+        await clock.advance(100)
+        api.break_watches()
+        api.remove(CONFIG_MAPS, ObjectKey("default", "a"))
+        api.add(CONFIG_MAPS, config_map("a", "2"))
+        api.compact()
+        await clock.advance(60)
+        assert log.said == ["added a=1", "deleted a=1", "added a=2"]
+
+
+async def test_waits_while_the_server_is_away(api: FakeApi, clock: FakeClock) -> None:
+    api.refuse(ConnectionRefusedError(), times=3)
+    api.refuse(TooManyRequests("slow down"), times=2)
+    async with running(api, clock) as factory:
+        informer = factory.informer(CONFIG_MAPS)
+        await clock.advance(0.5)
+        assert not informer.synced
+        assert len(api.requests) == 1
+        await clock.advance(60)
+        assert informer.synced
+        assert len(api.requests) == 6
