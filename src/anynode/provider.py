@@ -290,6 +290,23 @@ class Dial(Protocol):
         ...
 
 
+@runtime_checkable
+class Images(Protocol):
+    """For backends that fetch or look up images before a container is made; others find out in ``start``."""
+
+    async def ensure_image(self, container: Object, *, pull: Callable[[], None]) -> None:
+        """The image of ``container`` (as it stands in the pod) is at hand when this returns; raises ``ImageError``.
+        ``pull`` is called when fetching it begins."""
+        ...
+
+
+@runtime_checkable
+class VolumeUpdates(Protocol):
+    async def update_volumes(self, uid: Uid, volumes: Sequence[Volume]) -> None:
+        """Give running containers the new content of volumes made of files, each swapped at once."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerUsage:
     """One container's use: CPU time since its start, memory now."""
