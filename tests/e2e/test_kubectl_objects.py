@@ -12,6 +12,14 @@ from tests.e2e.conftest import Kubectl, until
 
 pytestmark = pytest.mark.e2e
 
+KINDS = (
+    "namespaces configmaps secrets serviceaccounts services endpoints events pods nodes replicationcontrollers "
+    "deployments replicasets statefulsets daemonsets controllerrevisions jobs leases endpointslices"
+).split()
+SERVE = (
+    "import http.server,os;"
+    "http.server.HTTPServer((os.environ['IP'],8080),http.server.SimpleHTTPRequestHandler).serve_forever()"
+)
 SLEEPER = {"name": "main", "image": "busybox", "command": ["sh", "-c", "sleep 3600"]}
 
 
@@ -142,26 +150,7 @@ def test_get_watch_sees_changes_in_order(kubectl: Kubectl) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        "namespaces",
-        "configmaps",
-        "secrets",
-        "serviceaccounts",
-        "services",
-        "endpoints",
-        "events",
-        "pods",
-        "nodes",
-        "replicationcontrollers",
-        "deployments",
-        "replicasets",
-        "statefulsets",
-        "daemonsets",
-        "controllerrevisions",
-        "jobs",
-        "leases",
-        "endpointslices",
-    ],
+    KINDS,
 )
 def test_describe_each_kind(admin: Kubectl, kind: str) -> None:
     done = (
@@ -220,11 +209,10 @@ def test_scale_and_rollouts(kubectl: Kubectl) -> None:
 
 
 def test_expose_and_reach_the_service(kubectl: Kubectl) -> None:
-    serve = "import http.server,os; http.server.HTTPServer((os.environ['IP'],8080),http.server.SimpleHTTPRequestHandler).serve_forever()"
     kubectl.apply(
         deployment(
             "web",
-            command=["python3", "-c", serve],
+            command=["python3", "-c", SERVE],
             env=[{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
             readinessProbe={"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
         )
