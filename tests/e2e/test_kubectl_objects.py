@@ -12,10 +12,9 @@ from tests.e2e.conftest import Kubectl, until
 
 pytestmark = pytest.mark.e2e
 
-KINDS = (
-    "namespaces configmaps secrets serviceaccounts services endpoints events pods nodes replicationcontrollers "
-    "deployments replicasets statefulsets daemonsets controllerrevisions jobs leases endpointslices"
-).split()
+KINDS = ["namespaces", "configmaps", "secrets", "serviceaccounts", "services", "endpoints", "events", "pods", "nodes"]
+KINDS += ["replicationcontrollers", "deployments", "replicasets", "statefulsets", "daemonsets", "controllerrevisions"]
+KINDS += ["jobs", "leases", "endpointslices"]
 SERVE = (
     "import http.server,os;"
     "http.server.HTTPServer((os.environ['IP'],8080),http.server.SimpleHTTPRequestHandler).serve_forever()"
