@@ -1,0 +1,65 @@
+"""A cluster to be measured: ``anynode up`` in a process of its own, TLS on, durable storage unless asked otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A running cluster."""
+
+    directory: pathlib.Path
+    server: str
+    pid: int
+    nodes: tuple[str, ...]
+    start_seconds: float
+
+    @property
+    def kubeconfig(self) -> pathlib.Path:
+        return self.directory / "kubeconfig"
+
+    def memory_mib(self) -> float:
+        """Resident memory of the whole control plane's process."""
+        for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        raise LookupError("VmRSS")
+
+    def cpu_seconds(self) -> float:
+        """User and system time the process has used."""
+        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+
+def _anynode(*words: str) -> str:
+    return subprocess.run([sys.executable, "-m", "anynode", *words], check=True, capture_output=True, text=True).stdout
+
+
+@contextmanager
+def running(*options: str) -> Iterator[Target]:
+    """``anynode up`` with these options; stopped and removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="anynode-bench-") as directory:
+        named = ("--name", "bench", "--data-dir", directory)
+        began = time.monotonic()
+        _anynode("up", "--detach", "--quiet", "--port", "0", *named, *options)
+        took = time.monotonic() - began
+        try:
+            status = json.loads(_anynode("status", "-o", "json", *named))
+            yield Target(
+                directory=pathlib.Path(directory),
+                server=status["server"],
+                pid=status["pid"],
+                nodes=tuple(status["nodes"]),
+                start_seconds=took,
+            )
+        finally:
+            _anynode("down", *named)
