@@ -158,7 +158,7 @@ class ServerConnection(asyncio.Protocol):
             push.lost()
         if self._stream is not None:
             self._stream.lost()
-        elif self.task is not None and (not self.busy or self._work is None):
+        elif self.task is not None and self._work is None:
             self.task.cancel()
         self._host.closed(self)
 
@@ -307,7 +307,7 @@ class ServerConnection(asyncio.Protocol):
 
     async def _run(self) -> None:
         """The connection's task: whatever must wait."""
-        while not self._gone:
+        while not self._gone and self._stream is None:
             cancelled: asyncio.CancelledError | None = None
             if self._work is None:
                 self._wake = self._loop.create_future()
