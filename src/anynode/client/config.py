@@ -15,12 +15,12 @@ import dataclasses
 import os
 import pathlib
 import ssl
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
+from anynode.aio import tls
 from anynode.aio.clock import Clock, SystemClock
 from anynode.api.objects import Object
 from anynode.client.credentials import Credential, CredentialSource, Exec, ExecPlugin, Fixed, TokenFile, basic
@@ -106,25 +106,14 @@ class ClientConfig:
         if not self.server.startswith("https:"):
             return None
         try:
-            authority = self.certificate_authority.decode() or None
-            made = ssl.create_default_context(cadata=authority)
-            made.minimum_version = ssl.TLSVersion.TLSv1_2
-            if self.insecure_skip_tls_verify:
-                made.check_hostname = False
-                made.verify_mode = ssl.CERT_NONE
-            if credential.certificate:
-                _load_certificate(made, credential)
+            return tls.client_context(
+                ca=self.certificate_authority or None,
+                certificate=credential.certificate or None,
+                key=credential.key or None,
+                verify=not self.insecure_skip_tls_verify,
+            )
         except (ssl.SSLError, ValueError) as error:
             raise ConfigError(f"a certificate or key cannot be used: {error}") from error
-        return made
-
-
-def _load_certificate(context: ssl.SSLContext, credential: Credential) -> None:
-    # The ssl module takes certificates from files only; this one is ours alone and gone at once.
-    with tempfile.NamedTemporaryFile(prefix="client-", suffix=".pem") as file:
-        file.write(credential.certificate.rstrip(b"\n") + b"\n" + credential.key)
-        file.flush()
-        context.load_cert_chain(file.name)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -175,6 +175,8 @@ class Reflector:
                     seen += len(events)
                     self._apply(events)
                     self._failures = 0
+            except ConnectionError as error:  # cut off in the middle: as good as ended
+                logger.debug("watch cut off", extra={"resource": self._scope.resource.qualified}, exc_info=error)
             finally:
                 await stream.close()
             stream = None
