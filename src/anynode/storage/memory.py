@@ -9,11 +9,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from anynode.storage import hub, state
+from anynode.storage.committed import Committed
+from anynode.storage.hub import Hub
 from anynode.storage.types import (
     Change,
     ChangeListener,
-    Compacted,
     FutureRevision,
     KeyMismatch,
     Page,
@@ -26,17 +26,14 @@ from anynode.storage.types import (
 
 HISTORY_CHANGES = 50_000
 HISTORY_BYTES = 128 * 1024 * 1024
-OVERLAYS_KEPT = 4
 
 
 class MemoryStorage:
     """``Storage`` in memory; old revisions are readable as far as the window of history goes."""
 
     def __init__(self, *, history_changes: int = HISTORY_CHANGES, history_bytes: int = HISTORY_BYTES) -> None:
-        self._hub = hub.Hub(history_changes=history_changes, history_bytes=history_bytes)
-        self._state = state.CurrentState()
-        self._revision = Revision(0)
-        self._overlays: dict[Revision, state.Overlay] = {}
+        self._hub = Hub(history_changes=history_changes, history_bytes=history_bytes)
+        self._committed = Committed(self._hub)
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -50,106 +47,64 @@ class MemoryStorage:
 
     @property
     def revision(self) -> Revision:
-        return self._revision
+        return self._committed.revision
 
     @property
     def oldest_revision(self) -> Revision:
         return self._hub.history_start
 
     async def get(self, key: str, *, revision: Revision | None = None) -> Record | None:
-        if revision is None or revision == self._revision:
-            return self._state.get(key)
-        before = self._overlay(revision).before
-        return before[key] if key in before else self._state.get(key)
+        if revision is None:
+            return self._committed.get(key)
+        page = await self.list(key, revision=revision, limit=1)
+        return page.records[0] if page.records and page.records[0].key == key else None
 
     async def list(self, prefix: str, *, revision: Revision | None = None, start: str = "", limit: int = 0) -> Page:
-        if revision is None or revision == self._revision:
-            return self._state.page(prefix, start=start, limit=limit, revision=self._revision)
-        overlay = self._overlay(revision)
-        return self._state.page(prefix, start=start, limit=limit, revision=revision, overlay=overlay.before)
+        if revision is None:
+            return self._committed.page(prefix, start=start, limit=limit)
+        self._committed.check_readable(revision, self.oldest_revision)
+        overlay = self._committed.overlay(prefix, revision)
+        self._committed.refresh(overlay)
+        return self._committed.page_at(revision, overlay, start=start, limit=limit)
 
     async def put(
         self, key: str, value: bytes, *, expected: Revision | None = None, decoded: Any = None, durable: bool = True
     ) -> Record:
-        self._check_open()
         previous = self._checked(key, expected)
-        revision = Revision(self._revision + 1)
+        revision = Revision(self.revision + 1)
         created = revision if previous is None else previous.create_revision
         record = Record(key, value, created, revision, decoded)
-        self._commit(Change(revision, record, previous))
+        self._committed.apply((Change(revision, record, previous),))
         return record
 
     async def delete(self, key: str, *, expected: Revision | None = None) -> Record | None:
-        self._check_open()
         previous = self._checked(key, expected)
         if previous is None:
             return None
-        revision = Revision(self._revision + 1)
+        revision = Revision(self.revision + 1)
         record = Record(key, previous.value, previous.create_revision, revision)
-        self._commit(Change(revision, record, previous, deleted=True))
+        self._committed.apply((Change(revision, record, previous, deleted=True),))
         return record
 
     async def watch(
-        self,
-        prefix: str,
-        listener: ChangeListener,
-        *,
-        after: Revision,
-        ended: Callable[[StorageError], None],
+        self, prefix: str, listener: ChangeListener, *, after: Revision, ended: Callable[[StorageError], None]
     ) -> Watch:
         self._check_open()
-        if after < self.oldest_revision:
-            raise Compacted(after, self.oldest_revision)
-        if after > self._revision:
-            raise FutureRevision(after, self._revision)
+        self._committed.check_readable(after, self.oldest_revision)
         return self._hub.subscribe(prefix, listener, after=after, ended=ended)
 
     async def compact(self, revision: Revision) -> None:
-        if revision > self._revision:
-            raise FutureRevision(revision, self._revision)
-        self._hub.forget_before(revision)
-        self._forget_overlays()
+        if revision > self.revision:
+            raise FutureRevision(revision, self.revision)
+        self._committed.forget_before(revision)
 
     def _check_open(self) -> None:
         if self._closed:
             raise StorageUnavailable("the storage is closed")
 
     def _checked(self, key: str, expected: Revision | None) -> Record | None:
-        current = self._state.get(key)
+        self._check_open()
+        current = self._committed.get(key)
         if expected is not None and expected != (0 if current is None else current.mod_revision):
             raise KeyMismatch(key, current)
         return current
-
-    def _commit(self, change: Change) -> None:
-        self._revision = change.revision
-        record = change.record
-        kept = change
-        if change.deleted:
-            self._state.remove(record.key)
-        elif record.decoded is not None:  # the decoded form is for the listeners, not to be kept
-            stored = Record(record.key, record.value, record.create_revision, record.mod_revision)
-            self._state.put(stored)
-            kept = Change(change.revision, stored, change.previous)
-        else:
-            self._state.put(record)
-        self._hub.remember(kept)
-        self._hub.publish((change,))
-
-    def _overlay(self, revision: Revision) -> state.Overlay:
-        """The state at ``revision``; raises ``Compacted`` or ``FutureRevision``."""
-        if revision > self._revision:
-            raise FutureRevision(revision, self._revision)
-        if revision < self.oldest_revision:
-            self._forget_overlays()
-            raise Compacted(revision, self.oldest_revision)
-        overlay = self._overlays.get(revision)
-        if overlay is None:
-            if len(self._overlays) >= OVERLAYS_KEPT:
-                self._overlays.pop(next(iter(self._overlays)))
-            overlay = self._overlays[revision] = state.Overlay(revision)
-        overlay.absorb(self._hub.changes_after(overlay.through))
-        return overlay
-
-    def _forget_overlays(self) -> None:
-        for revision in [each for each in self._overlays if each < self.oldest_revision]:
-            del self._overlays[revision]

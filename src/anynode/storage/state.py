@@ -1,7 +1,7 @@
 """The committed state of every key, in key order, and how it looked at an older revision.
 
-An older state is the current one seen through an ``Overlay``: for each key changed since, what it was before. An
-overlay is kept and extended while pages of one listing are read, so that a page costs what is on it.
+An older state is the current one seen through an ``Overlay``: for each key changed since, what it was before. Overlays
+are kept and extended while the pages of one listing are read, so that a page costs what is on it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sortedcontainers import SortedList
 from anynode.storage.types import Change, Page, Record, Revision
 
 NO_OVERLAY: Mapping[str, Record | None] = {}
+OVERLAYS_KEPT = 8
 
 
 def prefix_end(prefix: str) -> str | None:
@@ -22,21 +23,43 @@ def prefix_end(prefix: str) -> str | None:
 
 
 class Overlay:
-    """What the keys changed after ``revision`` were at ``revision`` (None: not there)."""
+    """What the keys of ``prefix`` changed after ``revision`` were at ``revision`` (None: not there)."""
 
-    __slots__ = ("before", "revision", "through")
+    __slots__ = ("before", "prefix", "through")
 
-    def __init__(self, revision: Revision) -> None:
-        self.revision = revision
+    def __init__(self, prefix: str, revision: Revision) -> None:
+        self.prefix = prefix
         self.through = revision
         """Changes up to this revision are accounted for."""
         self.before: dict[str, Record | None] = {}
 
-    def absorb(self, changes: Iterable[Change]) -> None:
-        """Account for ``changes``: the next ones after ``through``, in order."""
+    def absorb(self, changes: Iterable[Change], through: Revision) -> None:
+        """Account for ``changes``: those after ``self.through`` up to ``through``, in order; twice does no harm."""
         for change in changes:
-            self.before.setdefault(change.record.key, change.previous)
-            self.through = change.revision
+            key = change.record.key
+            if key not in self.before and key.startswith(self.prefix):
+                self.before[key] = change.previous
+        self.through = max(self.through, through)
+
+
+class Overlays:
+    """The overlays last used, so that the next page of a listing finds its own."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, Revision], Overlay] = {}
+
+    def at(self, prefix: str, revision: Revision) -> Overlay:
+        """The overlay for ``prefix`` at ``revision``, perhaps empty yet: see its ``through``."""
+        key = (prefix, revision)
+        overlay = self._kept.pop(key, None) or Overlay(prefix, revision)
+        self._kept[key] = overlay  # the youngest stands last
+        if len(self._kept) > OVERLAYS_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return overlay
+
+    def forget_before(self, oldest: Revision) -> None:
+        for key in [key for key in self._kept if key[1] < oldest]:
+            del self._kept[key]
 
 
 class CurrentState:
@@ -83,13 +106,11 @@ class CurrentState:
         return Page(records=records, revision=revision)
 
     def _merged(self, first: str, end: str | None, overlay: Mapping[str, Record | None]) -> Iterator[str]:
-        current = self._keys.irange(first, end, inclusive=(True, False))
+        current: Iterator[str] = self._keys.irange(first, end, inclusive=(True, False))
         if not overlay:
-            return iter(current)
-        gone = sorted(
-            key for key in overlay if key not in self._records and key >= first and (end is None or key < end)
-        )
-        return heapq.merge(current, gone)
+            return current
+        inside = (key for key in overlay if key >= first and (end is None or key < end))
+        return heapq.merge(current, sorted(key for key in inside if key not in self._records))
 
     def _count(self, first: str, end: str | None, overlay: Mapping[str, Record | None]) -> int:
         """How many keys of [first, end) there are as ``overlay`` shows it."""

@@ -1,0 +1,99 @@
+"""Puts per second of a storage engine, as concurrent writers see it.
+
+Run: ``python bench/storage.py [--engine sqlite|memory] [--puts N] [--writers N] [--bytes N] [--directory D]``.
+Prints one line per figure. ``loop`` is the event loop's share: the time of its thread, the writing thread's apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import pathlib
+import resource
+import tempfile
+import time
+from collections.abc import Sequence
+
+import uvloop
+
+from anynode.aio.clock import SystemClock
+from anynode.storage.memory import MemoryStorage
+from anynode.storage.sqlite import SqliteStorage
+from anynode.storage.types import Change, Revision, Storage, StorageError
+
+
+def percentile(samples: list[float], share: float) -> float:
+    return sorted(samples)[min(len(samples) - 1, int(len(samples) * share))]
+
+
+async def measure(storage: Storage, *, puts: int, writers: int, size: int) -> None:
+    value = os.urandom(size)
+    heard = 0
+    latencies: list[float] = []
+
+    def listen(changes: Sequence[Change]) -> None:
+        nonlocal heard
+        heard += len(changes)
+
+    def ended(error: StorageError) -> None:
+        raise error
+
+    async def write(writer: int) -> None:
+        for count in range(puts // writers):
+            began = time.perf_counter()
+            await storage.put(f"/registry/pods/ns-{writer}/pod-{count % 500:05}", value, decoded=None)
+            latencies.append(time.perf_counter() - began)
+
+    watch = await storage.watch("/registry/pods/", listen, after=Revision(storage.revision), ended=ended)
+    began, used = time.perf_counter(), time.thread_time()
+    async with asyncio.TaskGroup() as tasks:
+        for writer in range(writers):
+            tasks.create_task(write(writer))
+    seconds, loop_seconds = time.perf_counter() - began, time.thread_time() - used
+    watch.stop()
+    done = len(latencies)
+    print(f"puts/s {done / seconds:,.0f}  ({writers} writers, {size} bytes, {done} puts, {heard} heard)")
+    print(f"latency ms p50 {percentile(latencies, 0.5) * 1e3:.2f}  p99 {percentile(latencies, 0.99) * 1e3:.2f}")
+    print(f"loop us/put {loop_seconds / done * 1e6:.1f}  (client coroutines included)")
+    began = time.perf_counter()
+    page = await storage.list("/registry/pods/")
+    print(f"list ms {(time.perf_counter() - began) * 1e3:.1f}  ({len(page.records)} records)")
+
+
+def print_sizes(path: pathlib.Path) -> None:
+    for each in (path, path.with_name(f"{path.name}-wal")):
+        with contextlib.suppress(FileNotFoundError):
+            print(f"{each.name} MB {each.stat().st_size / 1e6:.0f}")
+
+
+async def run(arguments: argparse.Namespace) -> None:
+    sizes = {"puts": arguments.puts, "writers": arguments.writers, "size": arguments.bytes}
+    if arguments.engine == "memory":
+        async with MemoryStorage() as memory:
+            await measure(memory, **sizes)
+        return
+    with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
+        path = pathlib.Path(directory) / "state.db"
+        async with SqliteStorage(path, clock=SystemClock()) as storage:
+            await measure(storage, **sizes)
+            print_sizes(path)
+        began = time.perf_counter()
+        async with SqliteStorage(path, clock=SystemClock()):
+            print(f"open ms {(time.perf_counter() - began) * 1e3:.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", choices=("sqlite", "memory"), default="sqlite")
+    parser.add_argument("--puts", type=int, default=50_000)
+    parser.add_argument("--writers", type=int, default=64)
+    parser.add_argument("--bytes", type=int, default=3_000)
+    parser.add_argument("--directory", default=None, help="where the data file goes; default: the temporary directory")
+    uvloop.run(run(parser.parse_args()))
+    print(f"RSS MB {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
+
+
+if __name__ == "__main__":
+    main()
