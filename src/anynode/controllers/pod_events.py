@@ -5,21 +5,22 @@ Source: the pod handlers of kubernetes ``pkg/controller/replicaset/replica_set.g
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from anynode.api.objects import Object, ObjectKey, controller_of, is_deleting, key_of, labels_of, namespace_of, uid_of
 from anynode.controllers.ownership import Expectations
 from anynode.controllers.selection import selecting
 from anynode.informers.informer import Delta, Informer
-from anynode.informers.workqueue import Workqueue
 
 
 class PodEvents:
     """Hand ``handle`` to a pod informer; the store of ``owners`` must have ``index_selectors``."""
 
-    def __init__(self, owners: Informer, queue: Workqueue[ObjectKey], expectations: Expectations) -> None:
+    def __init__(self, owners: Informer, enqueue: Callable[[ObjectKey], None], expectations: Expectations) -> None:
         self._owners = owners
         self._kind = owners.resource.kind
         self._group = owners.resource.group
-        self._queue = queue
+        self._enqueue = enqueue
         self._expectations = expectations
 
     def handle(self, delta: Delta) -> None:
@@ -51,16 +52,16 @@ class PodEvents:
         self._expectations.created(key)
         if is_deleting(pod):
             self._expectations.deleted(key, uid_of(pod))
-        self._queue.add(key)
+        self._enqueue(key)
 
     def _modified(self, old: Object, pod: Object) -> None:
         before, after = self.owner_key(old), self.owner_key(pod)
         if before is not None and before != after:
-            self._queue.add(before)
+            self._enqueue(before)
         if after is not None:
             if is_deleting(pod):
                 self._expectations.deleted(after, uid_of(pod))
-            self._queue.add(after)
+            self._enqueue(after)
         elif controller_of(pod) is None and (before is not None or labels_of(old) != labels_of(pod)):
             self._offer(pod)
 
@@ -68,11 +69,11 @@ class PodEvents:
         key = self.owner_key(pod)
         if key is not None:
             self._expectations.deleted(key, uid_of(pod))
-            self._queue.add(key)
+            self._enqueue(key)
 
     def _offer(self, pod: Object) -> None:
         """An orphan: whoever selects it may adopt it."""
         if is_deleting(pod):
             return
         for owner in selecting(self._owners.store, pod):
-            self._queue.add(key_of(owner))
+            self._enqueue(key_of(owner))

@@ -126,7 +126,7 @@ class ReplicaSetController:
         self._claimer = Claimer(context.client, owner=REPLICA_SETS, owned=PODS)
         self._control = PodControl(context.client, context.recorder("replicaset-controller"), REPLICA_SETS)
         self._controller = context.controller("replicaset", self.reconcile)
-        events = PodEvents(self._sets, self._controller.queue, self._expectations)
+        events = PodEvents(self._sets, self._controller.queue.add, self._expectations)
         self._sets.subscribe(self._changed)
         self._pods.subscribe(events.handle)
 
