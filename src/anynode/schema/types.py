@@ -16,7 +16,8 @@ import orjson
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 
 SCALARS: Mapping[str, str] = {
-    "s": "string", "b": "bool", "y": "[]uint8", "i": "int32", "l": "int64", "u": "uint32", "U": "uint64", "d": "float64",
+    "s": "string", "b": "bool", "y": "[]uint8", "i": "int32", "l": "int64",
+    "u": "uint32", "U": "uint64", "d": "float64",
 }  # fmt: skip
 """Kinds of plain values -> Go's name of the type."""
 

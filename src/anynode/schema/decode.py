@@ -1,0 +1,227 @@
+"""Request bodies read as upstream reads them: JSON, YAML and protobuf bytes in, an object and complaints out.
+
+Complaints are upstream's sentences on duplicate keys and unknown fields, which the caller turns into warnings or into a
+refusal (``strict_text``) as ``fieldValidation`` says. ``DecodeError`` is worth a 400; ``refusal`` words it. Source:
+apimachinery ``pkg/runtime/serializer/json``, apiserver ``pkg/endpoints/handlers/rest.go``, sigs.k8s.io/json, 1.36.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from anynode.api.objects import Object
+from anynode.schema import json_syntax, yaml_text
+from anynode.schema.protobuf import decode_protobuf
+from anynode.schema.typed import DecodeError, FieldTypeError, check_fields, json_kind
+
+__all__ = [
+    "DecodeError",
+    "FieldTypeError",
+    "UnreadableError",
+    "check_fields",
+    "decode_json",
+    "decode_json_patch",
+    "decode_patch_document",
+    "decode_protobuf",
+    "decode_yaml",
+    "refusal",
+    "strict_text",
+]
+
+_KIND_STRUCT = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+_YAML_LINE = "line "
+
+
+class UnreadableError(DecodeError):
+    """A body so wrong that not even its kind could be read."""
+
+
+def decode_json(body: bytes) -> tuple[Object, Sequence[str]]:
+    """``(object, complaints about duplicate keys)``; of equal keys the last counts, as in Go.
+
+    Raises ``UnreadableError`` with Go's message for what is no JSON or no object.
+    """
+    prefix = "couldn't get version/kind; json parse error: "
+    try:
+        value = _loads(body)
+    except DecodeError as error:
+        raise UnreadableError(f"{prefix}{error}") from None
+    if value is None:
+        return {}, ()
+    if not isinstance(value, dict):
+        raise UnreadableError(f"{prefix}json: cannot unmarshal {json_kind(value)} into Go value of type {_KIND_STRUCT}")
+    _check_kind(value, prefix)
+    return value, duplicates(body, value)
+
+
+def _check_kind(value: Object, prefix: str) -> None:
+    for field in ("apiVersion", "kind"):
+        found = value.get(field)
+        if found is not None and not isinstance(found, str):
+            shown = json_kind(found)
+            raise UnreadableError(
+                f"{prefix}json: cannot unmarshal {shown} into Go struct field .{field} of type string"
+            )
+
+
+def _loads(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        wrong = json_syntax.complaint(body)
+        if wrong:
+            raise DecodeError(wrong) from None
+    return _loads_broken_text(body)
+
+
+def _loads_broken_text(body: bytes) -> Any:
+    """JSON that Go takes and orjson does not: bytes that are no UTF-8, half surrogates, deep nesting."""
+    try:
+        value = json.loads(body.decode("utf-8", "replace"))
+        mended = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        return orjson.loads(mended)
+    except (RecursionError, ValueError):
+        raise DecodeError("exceeded max depth") from None
+
+
+def duplicates(body: bytes, value: Any) -> Sequence[str]:
+    """``'duplicate field "a.b"'`` for each key said twice.
+
+    A body as long as its own compact print holds nothing twice; only other bodies are read a second time.
+    """
+    if len(orjson.dumps(value)) == len(body.rstrip()):
+        return ()
+    try:
+        json.loads(body, object_pairs_hook=_refuse_duplicates)
+    except _DuplicateError:
+        pairs = json.loads(body, object_pairs_hook=_Pairs)
+        return [f'duplicate field "{path}"' for path in _repeated(pairs, "")]
+    except (ValueError, RecursionError):
+        return ()
+    return ()
+
+
+class _DuplicateError(Exception):
+    """A key occurs twice in one object."""
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        raise _DuplicateError
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object with all its members, also those said twice."""
+
+
+def _repeated(value: Any, path: str) -> list[str]:
+    found: list[str] = []
+    if isinstance(value, _Pairs):
+        seen: set[str] = set()
+        for key, item in value:
+            here = f"{path}.{key}" if path else key
+            if key in seen:
+                found.append(here)
+            seen.add(key)
+            found.extend(_repeated(item, here))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            found.extend(_repeated(item, f"{path}[{index}]"))
+    return found
+
+
+def decode_yaml(body: bytes) -> tuple[Object, Sequence[str]]:
+    """``(object with sorted keys, complaints such as 'line 5: key "name" already set in map')``.
+
+    Raises ``UnreadableError`` with the YAML library's message, or Go's where the document is no mapping.
+    """
+    try:
+        value, complaints = yaml_text.load(body)
+    except yaml_text.YamlError as error:
+        raise UnreadableError(str(error)) from None
+    if value is None:
+        return {}, complaints
+    prefix = "couldn't get version/kind; json parse error: "
+    if not isinstance(value, dict):
+        raise UnreadableError(f"{prefix}json: cannot unmarshal {json_kind(value)} into Go value of type {_KIND_STRUCT}")
+    _check_kind(value, prefix)
+    return value, complaints
+
+
+def decode_json_patch(body: bytes) -> tuple[list[Object], Sequence[str]]:
+    """``(operations, complaints)`` of a JSON Patch body; raises ``DecodeError`` with upstream's message."""
+    try:
+        value = _loads(body)
+    except DecodeError as error:
+        raise DecodeError(f"error decoding patch: {error}") from None
+    into = "json: cannot unmarshal {} into Go value of type {}"
+    if value is None:
+        return [], ()
+    if not isinstance(value, list):
+        why = into.format(json_kind(value), "[]handlers.jsonPatchOp")
+        raise DecodeError(f"error decoding patch: {why}")
+    complaints: list[str] = []
+    for index, operation in enumerate(value):
+        if not isinstance(operation, dict):
+            why = into.format(json_kind(operation), "handlers.jsonPatchOp")
+            raise DecodeError(f"error decoding patch: {why}")
+        for field in ("op", "path", "from"):
+            found = operation.get(field)
+            if found is not None and not isinstance(found, str):
+                raise DecodeError(
+                    f"error decoding patch: json: cannot unmarshal {json_kind(found)} "
+                    f"into Go struct field jsonPatchOp.{field} of type string"
+                )
+        unknown = operation.keys() - {"op", "path", "from", "value"}
+        complaints.extend(f'json patch unknown field "[{index}].{field}"' for field in operation if field in unknown)
+    complaints.extend(f"json patch {each}" for each in duplicates(body, value))
+    return value, complaints
+
+
+def decode_patch_document(body: bytes, *, strategic: bool) -> tuple[Object, Sequence[str]]:
+    """``(patch, complaints about duplicate keys)`` of a merge patch or strategic merge patch body.
+
+    Raises ``DecodeError`` with upstream's message.
+    """
+    prefix = "" if strategic else "error decoding patch: "
+    try:
+        value = _loads(body)
+    except DecodeError as error:
+        raise DecodeError(f"{prefix}{error}") from None
+    if value is None:
+        if strategic:
+            return {}, ()
+        raise DecodeError("Invalid JSON Patch")
+    if not isinstance(value, dict):
+        why = f"json: cannot unmarshal {json_kind(value)} into Go value of type map[string]interface {{}}"
+        raise DecodeError(f"{prefix}{why}")
+    return value, duplicates(body, value)
+
+
+def strict_text(complaints: Sequence[str]) -> str:
+    """What a request with ``fieldValidation=Strict`` is refused with, after ``strict decoding error: ``."""
+    lines = [each for each in complaints if each.startswith(_YAML_LINE)]
+    joined = "\n  ".join(lines)
+    parts = [f"yaml: unmarshal errors:\n  {joined}"] if lines else []
+    parts.extend(each for each in complaints if not each.startswith(_YAML_LINE))
+    return ", ".join(parts)
+
+
+def refusal(error: DecodeError, *, kind: str, version: str, body: bytes) -> str:
+    """The message of the 400 for a body meant as a ``kind`` of ``version``."""
+    if isinstance(error, UnreadableError):
+        return f"the object provided is unrecognized (must be of type {kind}): {error} ({_summary(body)})"
+    return f'{kind} in version "{version}" cannot be handled as a {kind}: {error}'
+
+
+def _summary(body: bytes) -> str:
+    if not body:
+        return "<empty>"
+    if body[:1] == b"{":
+        text = body[:30].decode("utf-8", "replace")
+        return f"{text} ..." if len(body) > 30 else text
+    return f"{body[:30].hex()} ..." if len(body) > 30 else body.hex()
