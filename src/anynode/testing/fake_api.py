@@ -318,7 +318,7 @@ class FakeApi:
         if resource_version_of(obj) not in ("", resource_version_of(old)):
             raise conflict(resource, target.name)
         if target.subresource == "status":
-            new = {**old, "status": obj.get("status") or {}}
+            new = with_meta({**old, "status": obj.get("status") or {}}, annotations=meta(obj).get("annotations"))
         elif resource.subresource("status"):
             new = {field: value for field, value in obj.items() if field != "status"}
             new = {**new, "status": old["status"]} if "status" in old else new
