@@ -12,6 +12,7 @@ import datetime
 import functools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 _QUANTITY = re.compile(r"([+-]?)(0*)([0-9]*)(\.[0-9]*)?([eEinumkKMGTP]*[-+]?[0-9]*)")
 _DECIMAL_SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -232,6 +233,19 @@ def go_quote(text: str) -> str:
     escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
     shown = "".join(escapes.get(char) or (char if char.isprintable() else f"\\x{ord(char):02x}") for char in text)
     return f'"{shown}"'
+
+
+def go_value(value: Any) -> str:
+    """A JSON value as Go's ``%v`` prints it: ``map[a:1 b:[x y]]``, ``<nil>``."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{go_value(value[key])}' for key in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(go_value(each) for each in value)}]"
+    if value is None:
+        return "<nil>"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
 
 
 @functools.lru_cache(maxsize=4096)
