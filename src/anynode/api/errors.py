@@ -28,7 +28,10 @@ class Cause:
 
 
 class ApiError(Exception):
-    """A refusal with everything its ``Status`` object says; base of one class per reason."""
+    """A refusal with everything its ``Status`` object says; base of one class per reason.
+
+    ``details`` given but empty is said as ``{}``, as upstream does for what its router refuses.
+    """
 
     code: ClassVar[int] = 500
     reason: ClassVar[str] = "InternalError"
@@ -49,6 +52,7 @@ class ApiError(Exception):
         self.status_code = self.code if code is None else code
         self.status_reason = self.reason if reason is None else reason
         self.details: Object = dict(details or {})
+        self._says_details = details is not None
         self.causes = tuple(causes)
         self.retry_after_seconds = retry_after_seconds
         self.metadata: Object = dict(metadata or {})
@@ -69,7 +73,7 @@ class ApiError(Exception):
             details["causes"] = [cause.wire() for cause in self.causes]
         if self.retry_after_seconds:
             details["retryAfterSeconds"] = self.retry_after_seconds
-        if details:
+        if details or self._says_details:
             status["details"] = details
         status["code"] = self.status_code
         return status

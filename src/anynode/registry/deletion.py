@@ -125,7 +125,7 @@ def decide(
             return verdict
     else:
         marked = None
-    finalizers = _finalizers(obj, options, collection)
+    finalizers = after_policy(obj, options, collection)
     if marked is None:
         return Marked(_mark(_with_finalizers(obj, finalizers), now), False) if finalizers else Remove()
     marked = _with_finalizers(marked, finalizers)
@@ -180,7 +180,7 @@ def _mark(obj: Object, now: datetime.datetime) -> Object:
     return {**obj, "metadata": changed}
 
 
-def _finalizers(obj: Object, options: DeleteOptions, collection: Collection) -> list[str]:
+def after_policy(obj: Object, options: DeleteOptions, collection: Collection) -> list[str]:
     """The finalizers after the propagation policy had its say."""
     before: list[str] = meta(obj).get("finalizers") or []
     if collection == "unsupported":

@@ -1,0 +1,99 @@
+"""May they: one decision per (user, attributes), remembered until a rule changes.
+
+``decide`` is ``security.rbac``'s; here stands only the memory and the wording of refusals. A permission that holds
+without a name holds for every name, so decisions are remembered without names first.
+Source: apiserver ``pkg/endpoints/filters/authorization.go`` and ``pkg/endpoints/handlers/responsewriters``, 1.36.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from anynode.api.errors import Forbidden
+from anynode.api.wire import User
+
+MOST_REMEMBERED = 50_000
+MASTERS = "system:masters"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What somebody wants to do."""
+
+    verb: str
+    group: str = ""
+    version: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+    """For a non-resource request; the others are then empty."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decision:
+    allowed: bool
+    reason: str = ""
+
+
+Decide = Callable[[User, Target], Decision]
+
+
+class Authorizer:
+    """Remembers decisions. ``forget`` is called whenever a role or binding changes."""
+
+    def __init__(self, decide: Decide) -> None:
+        self._decide = decide
+        self._remembered: dict[tuple[str, ...], Decision] = {}
+
+    def forget(self) -> None:
+        self._remembered.clear()
+
+    def decision(self, user: User, target: Target) -> Decision:
+        if MASTERS in user.groups:
+            return Decision(True)
+        if target.name:
+            wide = self._of(user, dataclasses.replace(target, name=""))
+            if wide.allowed:
+                return wide
+        return self._of(user, target)
+
+    def _of(self, user: User, target: Target) -> Decision:
+        slot = (
+            user.name, *user.groups, "|", target.verb, target.group, target.resource, target.subresource,
+            target.namespace, target.name, target.path,
+        )  # fmt: skip
+        found = self._remembered.get(slot)
+        if found is None:
+            if len(self._remembered) >= MOST_REMEMBERED:
+                self._remembered.clear()
+            found = self._remembered[slot] = self._decide(user, target)
+        return found
+
+    def require(self, user: User, target: Target) -> None:
+        """Raises ``Forbidden`` when they may not."""
+        if MASTERS in user.groups:
+            return
+        decision = self.decision(user, target)
+        if not decision.allowed:
+            raise refusal(user, target, decision.reason)
+
+
+def refusal(user: User, target: Target, reason: str = "") -> Forbidden:
+    """The refusal in upstream's words."""
+    tail = f": {reason}" if reason else ""
+    if target.path:
+        said = f'forbidden: User "{user.name}" cannot {target.verb} path "{target.path}"{tail}'
+        return Forbidden(said, details={})
+    qualified = f"{target.resource}.{target.group}" if target.group else target.resource
+    head = f'{qualified} "{target.name}" is forbidden' if target.name else f"{qualified} is forbidden"
+    resource = f"{target.resource}/{target.subresource}" if target.subresource else target.resource
+    where = f'in the namespace "{target.namespace}"' if target.namespace else "at the cluster scope"
+    said = (
+        f'{head}: User "{user.name}" cannot {target.verb} resource "{resource}" in API group "{target.group}" '
+        f"{where}{tail}"
+    )
+    details = {"name": target.name, "group": target.group, "kind": target.resource}
+    return Forbidden(said, details={key: value for key, value in details.items() if value})

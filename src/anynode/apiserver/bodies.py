@@ -1,0 +1,135 @@
+"""Request bodies -> typed objects: media type, version and kind, unknown and doubled fields, in upstream's words.
+
+Source: apiserver ``pkg/endpoints/handlers/{create,update,rest}.go``, ``pkg/util/..``, apimachinery
+``pkg/runtime/serializer``, 1.36.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from anynode.api import errors
+from anynode.api.objects import Object
+from anynode.api.resources import Catalogue, GroupVersion
+from anynode.api.wire import ApiRequest
+from anynode.apiserver import negotiation
+from anynode.schema import decode, fields
+from anynode.schema.types import Types
+
+SHOWN_BYTES = 1024
+_SCHEME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
+
+
+def field_validation(request: ApiRequest, options: str) -> str:
+    """Ignore, Warn or Strict; raises ``Invalid`` for another word. ``options`` is the kind it belongs to."""
+    word = request.argument("fieldValidation") or "Warn"
+    if word not in ("Ignore", "Warn", "Strict"):
+        found = fields.not_supported(fields.FieldPath("fieldValidation"), word, ("", "Ignore", "Strict", "Warn"))
+        raise errors.invalid(options, "meta.k8s.io", "", [found.cause()])
+    return word
+
+
+def report(complaints: Sequence[str], validation: str, warnings: list[str], what: str) -> None:
+    """Refuse, note or ignore doubled and unknown fields. ``what`` begins the refusal's sentence."""
+    if not complaints or validation == "Ignore":
+        return
+    if validation == "Strict":
+        raise errors.BadRequest(f"{what}strict decoding error: {', '.join(complaints)}")
+    warnings.extend(complaints)
+
+
+class Bodies:
+    """Reads the bodies of writes."""
+
+    def __init__(self, types: Types, catalogue: Catalogue) -> None:
+        self.types = types
+        self._catalogue = catalogue
+
+    def typed(
+        self, request: ApiRequest, api_version: str, kind: str, *, validation: str, warnings: list[str]
+    ) -> Object:
+        """The body as an object of this kind, unknown fields dropped. Raises ``BadRequest`` and its like."""
+        obj, complaints = self._parsed(request, kind)
+        obj = self._of_kind(obj, api_version, kind)
+        what = f'{kind} in version "{GroupVersion.parse(api_version).version}" cannot be handled as a {kind}: '
+        checked, unknown = self.checked(obj, api_version, kind, what)
+        report([*complaints, *unknown], validation, warnings, what)
+        return checked
+
+    def checked(self, obj: Object, api_version: str, kind: str, what: str) -> tuple[Object, Sequence[str]]:
+        """``obj`` as Go's round trip through the type makes it, and its unknown fields."""
+        name = self.types.of_kind(api_version, kind)
+        if not name:
+            return obj, ()
+        try:
+            return decode.check_fields(obj, name, self.types)
+        except decode.DecodeError as error:
+            raise errors.BadRequest(f"{what}{error}") from error
+
+    def _parsed(self, request: ApiRequest, kind: str) -> tuple[Object, Sequence[str]]:
+        if request.obj is not None:
+            return request.obj, ()
+        media = negotiation.content_type(request.headers.get("content-type", ""))
+        body = request.body
+        try:
+            if media == negotiation.PROTOBUF:
+                return decode.decode_protobuf(body, self.types), ()
+            parsed, complaints = decode.decode_yaml(body) if media == negotiation.YAML else decode.decode_json(body)
+        except decode.DecodeError as error:
+            what = f"the object provided is unrecognized (must be of type {kind}): "
+            said = str(error)
+            if media != negotiation.PROTOBUF:
+                said = f"couldn't get version/kind; json parse error: {said}"
+            raise errors.BadRequest(f"{what}{said} ({_shown(body)})") from error
+        return parsed, complaints
+
+    def _of_kind(self, obj: Object, api_version: str, kind: str) -> Object:
+        """``obj`` with both set; raises ``BadRequest`` when it says it is something else."""
+        said_version, said_kind = obj.get("apiVersion"), obj.get("kind")
+        if said_version == api_version and said_kind == kind:
+            return obj
+        said_version, said_kind = said_version or api_version, said_kind or kind
+        if said_kind != kind or not isinstance(said_version, str):
+            raise errors.BadRequest(self._stranger(str(said_version), str(said_kind), kind))
+        if said_version != api_version:
+            if not self._known(said_version, kind):
+                raise errors.BadRequest(self._stranger(said_version, said_kind, kind))
+            raise errors.BadRequest(
+                f"the API version in the data ({said_version}) does not match the expected API version ({api_version})"
+            )
+        return {**obj, "apiVersion": api_version, "kind": kind}
+
+    def _known(self, api_version: str, kind: str) -> bool:
+        group = GroupVersion.parse(api_version).group
+        return bool(self.types.of_kind(api_version, kind)) or any(
+            each.group == group and each.kind == kind and group for each in self._catalogue
+        )
+
+    def _stranger(self, api_version: str, said: str, kind: str) -> str:
+        version = GroupVersion.parse(api_version).version
+        head = f'{said} in version "{version}" cannot be handled as a {kind}: '
+        if self.types.of_kind(api_version, said):
+            return f"{head}converting ({version}.{said}) to ({self._package_of(kind)}.{kind}): unknown conversion"
+        return f'{head}no kind "{said}" is registered for version "{api_version}" in scheme "{_SCHEME}"'
+
+    def _package_of(self, kind: str) -> str:
+        """The Go package upstream keeps the kind's internal type in."""
+        group = next((each.group for each in self._catalogue if each.kind == kind), "")
+        return group.partition(".")[0] or "core"
+
+
+def _shown(body: bytes) -> str:
+    """A body in a message: as text when it looks like JSON, else in hexadecimal."""
+    if not body:
+        return "<empty>"
+    if body[:1] == b"{":
+        text = body.decode(errors="replace")
+        return text if len(text) <= SHOWN_BYTES else f"{text[:SHOWN_BYTES]} ..."
+    text = body.hex()
+    return text if len(text) <= SHOWN_BYTES else f"{text[:SHOWN_BYTES]} ..."
+
+
+def quoted_warning(text: str) -> str:
+    """One value of a ``Warning`` header."""
+    return f"299 - {json.dumps(text, ensure_ascii=False)}"

@@ -1,0 +1,255 @@
+"""Objects as readers see them: whole, converted, as a Table, as metadata only; one at a time or joined into lists.
+
+Whole objects are served from the bytes made when they were written: a list is a join, nothing is decoded.
+Source: apiserver ``pkg/endpoints/handlers/response.go``; the wire forms of ``meta.k8s.io/v1``.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from anynode.api.errors import BadRequest
+from anynode.api.objects import Object, resource_version_of
+from anynode.api.resources import Resource
+from anynode.apiserver.negotiation import Accepted
+from anynode.registry.encoding import head_of
+from anynode.registry.items import Form, Item
+from anynode.registry.kinds import View
+from anynode.storage.types import Revision
+
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+
+
+class Printers(Protocol):
+    """Table columns and cells of each resource."""
+
+    def columns(self, resource: Resource) -> list[Any]:
+        """Column definitions."""
+        ...
+
+    def cells(self, resource: Resource, obj: Object, now: datetime.datetime) -> list[Any]:
+        """One row's cells."""
+        ...
+
+
+class ListForm(Form, Protocol):
+    """A form that also joins lists."""
+
+    def join(self, items: Sequence[Item], metadata: Mapping[str, Any]) -> bytes:
+        """The JSON of a list."""
+        ...
+
+
+def _bookmark(api_version: str, kind: str, revision: Revision, initial_events_end: bool) -> bytes:
+    metadata: Object = {"resourceVersion": str(revision)}
+    if initial_events_end:
+        metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
+    return orjson.dumps({"kind": kind, "apiVersion": api_version, "metadata": metadata})
+
+
+class WholeForm:
+    """Objects as they are stored."""
+
+    key = ""
+    special_first = False
+
+    def __init__(self, resource: Resource) -> None:
+        self._resource = resource
+        self._head = len(head_of(resource))
+
+    def item(self, item: Item) -> bytes:
+        return item.encoded
+
+    def first_event(self, item: Item) -> bytes:
+        return item.encoded
+
+    def bookmark(self, revision: Revision, *, initial_events_end: bool) -> bytes:
+        return _bookmark(self._resource.api_version, self._resource.kind, revision, initial_events_end)
+
+    def join(self, items: Sequence[Item], metadata: Mapping[str, Any]) -> bytes:
+        head = self._head
+        return (
+            _list_head(self._resource.api_version, self._resource.list_kind, metadata)
+            + b",".join([b"{" + item.encoded[head:] for item in items])
+            + b"]}"
+        )
+
+
+class ConvertedForm:
+    """Objects of a resource that is stored in another version's shape."""
+
+    special_first = False
+
+    def __init__(self, view: View) -> None:
+        assert view.conversion is not None
+        self._resource = view.resource
+        self._to_served = view.conversion.to_served
+        self.key = view.resource.api_version
+
+    def served(self, item: Item) -> Object:
+        return self._to_served(item.object)
+
+    def item(self, item: Item) -> bytes:
+        return orjson.dumps(self._to_served(item.object))
+
+    def first_event(self, item: Item) -> bytes:
+        return self.item(item)
+
+    def bookmark(self, revision: Revision, *, initial_events_end: bool) -> bytes:
+        return _bookmark(self._resource.api_version, self._resource.kind, revision, initial_events_end)
+
+    def join(self, items: Sequence[Item], metadata: Mapping[str, Any]) -> bytes:
+        rows = []
+        for item in items:
+            served = self._to_served(item.object)
+            rows.append(orjson.dumps({k: v for k, v in served.items() if k not in ("kind", "apiVersion")}))
+        return _list_head(self._resource.api_version, self._resource.list_kind, metadata) + b",".join(rows) + b"]}"
+
+
+def _list_head(api_version: str, kind: str, metadata: Mapping[str, Any]) -> bytes:
+    return b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
+        kind.encode(), api_version.encode(), orjson.dumps(metadata),
+    )  # fmt: skip
+
+
+class MetadataForm:
+    """``PartialObjectMetadata``: metadata only."""
+
+    special_first = False
+
+    def __init__(self, version: str) -> None:
+        self._api_version = f"meta.k8s.io/{version}"
+        self.key = f"metadata/{version}"
+
+    def _partial(self, item: Item) -> Object:
+        return {
+            "kind": "PartialObjectMetadata",
+            "apiVersion": self._api_version,
+            "metadata": item.object["metadata"],
+        }
+
+    def item(self, item: Item) -> bytes:
+        return orjson.dumps(self._partial(item))
+
+    def first_event(self, item: Item) -> bytes:
+        return self.item(item)
+
+    def bookmark(self, revision: Revision, *, initial_events_end: bool) -> bytes:
+        return _bookmark(self._api_version, "PartialObjectMetadata", revision, initial_events_end)
+
+    def join(self, items: Sequence[Item], metadata: Mapping[str, Any]) -> bytes:
+        return orjson.dumps(
+            {
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": self._api_version,
+                "metadata": metadata,
+                "items": [self._partial(item) for item in items] or None,
+            }
+        )
+
+
+class TableForm:
+    """A Table; ``include`` says what its rows' ``object`` holds: Metadata, Object or None."""
+
+    special_first = True
+
+    def __init__(
+        self,
+        resource: Resource,
+        printers: Printers,
+        now: Callable[[], datetime.datetime],
+        *,
+        version: str,
+        include: str,
+        served: Callable[[Item], Object],
+    ) -> None:
+        self._resource = resource
+        self._printers = printers
+        self._now = now
+        self._api_version = f"meta.k8s.io/{version}"
+        self._include = include
+        self._served = served
+        self.key = f"table/{version}/{include}/{resource.api_version}"
+
+    def _row(self, item: Item, now: datetime.datetime) -> Object:
+        served = self._served(item)
+        row: Object = {"cells": self._printers.cells(self._resource, served, now)}
+        if self._include == "Object":
+            row["object"] = served
+        elif self._include == "None":
+            row["object"] = None
+        else:
+            row["object"] = {
+                "kind": "PartialObjectMetadata",
+                "apiVersion": self._api_version,
+                "metadata": served["metadata"],
+            }
+        return row
+
+    def _table(self, rows: list[Object], metadata: Mapping[str, Any], columns: list[Any] | None) -> bytes:
+        return orjson.dumps(
+            {
+                "kind": "Table",
+                "apiVersion": self._api_version,
+                "metadata": metadata,
+                "columnDefinitions": columns,
+                "rows": rows,
+            }
+        )
+
+    def _one(self, item: Item, columns: list[Any] | None) -> bytes:
+        metadata = {"resourceVersion": resource_version_of(item.object)}
+        return self._table([self._row(item, self._now())], metadata, columns)
+
+    def item(self, item: Item) -> bytes:
+        return self._one(item, None)
+
+    def first_event(self, item: Item) -> bytes:
+        return self._one(item, self._printers.columns(self._resource))
+
+    def bookmark(self, revision: Revision, *, initial_events_end: bool) -> bytes:
+        row_object = _bookmark(f"{self._resource.api_version}", self._resource.kind, revision, initial_events_end)
+        inner = orjson.loads(row_object)
+        return self._table([{"cells": [], "object": inner}], {"resourceVersion": str(revision)}, None)
+
+    def join(self, items: Sequence[Item], metadata: Mapping[str, Any]) -> bytes:
+        now = self._now()
+        rows = [self._row(item, now) for item in items]
+        return self._table(rows, metadata, self._printers.columns(self._resource))
+
+
+class Forms:
+    """The forms of one view."""
+
+    def __init__(self, view: View, printers: Printers, now: Callable[[], datetime.datetime]) -> None:
+        self._view = view
+        self._printers = printers
+        self._now = now
+        self.converted = ConvertedForm(view) if view.conversion is not None else None
+        self.whole: ListForm = self.converted or WholeForm(view.resource)
+
+    def served(self, item: Item) -> Object:
+        """The object as this view's clients see it."""
+        return item.object if self.converted is None else self.converted.served(item)
+
+    def of(self, accepted: Accepted, include: str = "") -> ListForm:
+        """The form agreed on; raises ``BadRequest`` for an unknown ``includeObject``."""
+        if not accepted.target:
+            return self.whole
+        if accepted.target != "Table":
+            return MetadataForm(accepted.version)
+        if include not in ("", "Metadata", "Object", "None"):
+            why = f"includeObject: Invalid value: \"{include}\": must be 'Metadata', 'Object', 'None', or empty"
+            raise BadRequest(f"Unable to convert to Table as requested: {why}")
+        return TableForm(
+            self._view.resource,
+            self._printers,
+            self._now,
+            version=accepted.version,
+            include=include or "Metadata",
+            served=self.served,
+        )

@@ -1,0 +1,106 @@
+"""The listener: HTTP requests become ``ApiRequest``s, answers become HTTP responses, watches are pushed.
+
+A watch writes each event's shared line straight to its connection; a reader that lets more than ``MOST_BUFFERED_BYTES``
+pile up is cut off. Large lists are compressed for readers that are not on this machine.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Sequence
+
+import orjson
+
+from anynode.aio.http_message import HttpRequest, HttpResponse, PushSink
+from anynode.api.errors import RequestEntityTooLarge
+from anynode.api.wire import ApiRequest, ApiResponse, User, WatchEvent, WatchSource, parse_query
+from anynode.apiserver.identity import user_of_certificate
+from anynode.apiserver.server import ApiServer
+from anynode.registry.items import encoded_lines
+
+MOST_BODY_BYTES = 3 * 1024 * 1024
+MOST_BUFFERED_BYTES = 16 * 1024 * 1024
+COMPRESS_FROM_BYTES = 128 * 1024
+COMPRESSION_LEVEL = 1
+_JSON_HEADERS = {"content-type": "application/json", "cache-control": "no-cache, private"}
+_WATCH_HEADERS = {"content-type": "application/json", "cache-control": "no-cache, private"}
+
+
+class _Sink:
+    """A watch on a connection."""
+
+    def __init__(self, writer: PushSink) -> None:
+        self._writer = writer
+
+    def deliver(self, events: Sequence[WatchEvent]) -> bool:
+        writer = self._writer
+        if writer.buffered_bytes > MOST_BUFFERED_BYTES:
+            return False
+        writer.write(encoded_lines(events))
+        return True
+
+    def end(self) -> None:
+        self._writer.on_closed = None
+        self._writer.close()
+
+
+def pushing(source: WatchSource) -> Callable[[PushSink], None]:
+    """What starts ``source`` on a connection."""
+
+    def push(writer: PushSink) -> None:
+        writer.on_closed = source.stop
+        source.start(_Sink(writer))
+
+    return push
+
+
+def too_large() -> HttpResponse:
+    """The answer to a body over the limit."""
+    error = RequestEntityTooLarge(f"Request entity too large: limit is {MOST_BODY_BYTES}")
+    return HttpResponse(status=413, headers=_JSON_HEADERS, body=orjson.dumps(error.status()))
+
+
+class HttpAdapter:
+    """The handler for ``aio.http_server.HttpServer``."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self._server = server
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        user: User | None = None
+        if request.client_cert is not None:
+            user = user_of_certificate(request.client_cert)
+        asked = ApiRequest(
+            method=request.method,
+            path=request.path,
+            query=parse_query(request.query_string) if request.query_string else {},
+            headers=request.headers,
+            body=request.body,
+            user=user,
+            peer=request.peer,
+        )
+        return self._answer(request, await self._server.handle(asked))
+
+    def _answer(self, request: HttpRequest, response: ApiResponse) -> HttpResponse:
+        if response.watch is not None:
+            return HttpResponse(status=200, headers=_WATCH_HEADERS, push=pushing(response.watch))
+        headers = dict(response.headers)
+        if response.upgrade is not None:
+            return HttpResponse(status=response.status, headers=headers, upgrade=response.upgrade)
+        headers["content-type"] = response.content_type
+        headers["cache-control"] = headers.get("cache-control", "no-cache, private")
+        if response.stream is not None:
+            return HttpResponse(status=response.status, headers=headers, stream=response.stream)
+        body = response.encoded()
+        if len(body) > COMPRESS_FROM_BYTES and _wants_gzip(request):
+            body = gzip.compress(body, COMPRESSION_LEVEL, mtime=0)
+            headers["content-encoding"] = "gzip"
+            headers["vary"] = "Accept-Encoding"
+        return HttpResponse(status=response.status, headers=headers, body=body)
+
+
+def _wants_gzip(request: HttpRequest) -> bool:
+    """Whether compressing saves more than it costs: never over the loopback."""
+    if request.peer.startswith(("127.", "[::1]", "::1")):
+        return False
+    return "gzip" in request.headers.get("accept-encoding", "")

@@ -1,0 +1,93 @@
+"""Who asks: client certificate, bearer token, impersonation headers, or nobody.
+
+Source: apiserver ``pkg/authentication`` and ``pkg/endpoints/filters``, 1.36.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from anynode.api.errors import Unauthorized
+from anynode.api.wire import ApiRequest, User
+
+AUTHENTICATED = "system:authenticated"
+ANONYMOUS = User(name="system:anonymous", groups=("system:unauthenticated",))
+VerifyToken = Callable[[str], User | None]
+"""A service account's token -> its user, or None when it is not (or no longer) good."""
+
+
+def no_tokens(_: str) -> User | None:
+    return None
+
+
+@functools.lru_cache(maxsize=4096)
+def user_of_certificate(der: bytes) -> User:
+    """The user a verified client certificate names: common name and organizations."""
+    certificate = x509.load_der_x509_certificate(der)
+    names = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    groups = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+    digest = hashlib.sha256(der).hexdigest()
+    return User(
+        name=names[0] if names else "",
+        groups=(*groups, AUTHENTICATED),
+        extra={"authentication.kubernetes.io/credential-id": (f"X509SHA256={digest}",)},
+    )
+
+
+class Authenticator:
+    """Finds out who asks. ``static_tokens``: token -> user, for administrators."""
+
+    def __init__(self, static_tokens: Mapping[str, User], verify_token: VerifyToken = no_tokens) -> None:
+        self._static = {token.encode(): user for token, user in static_tokens.items()}
+        self._verify = verify_token
+
+    def authenticate(self, request: ApiRequest) -> User:
+        """The asking user; raises ``Unauthorized`` for credentials that are no good."""
+        authorization = request.headers.get("authorization", "")
+        if authorization[:7].lower() == "bearer " and authorization[7:].strip():
+            return self.of_token(authorization[7:].strip())
+        return request.user or ANONYMOUS
+
+    def of_token(self, token: str) -> User:
+        user = self.find(token)
+        if user is None:
+            raise Unauthorized("Unauthorized")
+        return user
+
+    def find(self, token: str) -> User | None:
+        """The user a bearer token stands for."""
+        raw = token.encode()
+        for known, user in self._static.items():
+            if hmac.compare_digest(known, raw):
+                return user
+        return self._verify(token)
+
+
+def impersonated(request: ApiRequest) -> User | None:
+    """The user the request wants to act as; None when it wants no such thing."""
+    headers = request.headers
+    name = headers.get("impersonate-user", "")
+    if not name:
+        return None
+    groups = tuple(part.strip() for part in headers.get("impersonate-group", "").split(",") if part.strip())
+    extra = {
+        header.removeprefix("impersonate-extra-"): tuple(value.split(", "))
+        for header, value in headers.items()
+        if header.startswith("impersonate-extra-")
+    }
+    if name == ANONYMOUS.name:
+        added: tuple[str, ...] = ANONYMOUS.groups
+    elif name.startswith("system:serviceaccount:"):
+        namespace = name.split(":")[2]
+        own = () if groups else ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
+        added = (*own, AUTHENTICATED)
+    else:
+        added = (AUTHENTICATED,)
+    missing = tuple(group for group in added if group not in groups)
+    return User(name=name, groups=(*groups, *missing), uid=headers.get("impersonate-uid", ""), extra=extra)

@@ -1,0 +1,104 @@
+"""In which form a reader wants objects: JSON or YAML; whole, as a Table, or metadata only. And the refusals.
+
+A ``Form`` renders items (``registry.items.Form``) and joins lists from bytes already made. Source: apiserver
+``pkg/endpoints/handlers/negotiation`` and ``response.go``, go-restful's matching of ``Accept``, 1.36.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from anynode.api.errors import ApiError, NotAcceptable, UnsupportedMediaType
+
+JSON = "application/json"
+YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+_PRODUCED = (JSON, YAML, PROTOBUF)
+_WATCHED = (*_PRODUCED, "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
+_MINE = (JSON, YAML)
+_TARGETS = frozenset({"Table", "PartialObjectMetadata", "PartialObjectMetadataList"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Accepted:
+    """What was agreed on. ``target`` is empty, Table, PartialObjectMetadata or PartialObjectMetadataList."""
+
+    media_type: str = JSON
+    target: str = ""
+    version: str = "v1"
+    pretty: bool = False
+
+
+PLAIN = Accepted()
+
+
+def accepted(header: str, *, watchable: bool = False) -> Accepted:
+    """The form to answer in; raises ``NotAcceptable``."""
+    if header in ("", JSON, "*/*"):
+        return PLAIN
+    found = _accepted(header, watchable)
+    if isinstance(found, ApiError):
+        raise found
+    return found
+
+
+@functools.lru_cache(maxsize=512)
+def _accepted(header: str, watchable: bool) -> Accepted | ApiError:
+    clauses = _clauses(header)
+    produced = _WATCHED if watchable else _PRODUCED
+    if not any(media == "*/*" or media in _PRODUCED for media, _ in clauses):
+        listed = ", ".join(produced)
+        return NotAcceptable(f"406: Not Acceptable\n\nAvailable representations: {listed}", details={})
+    for media, parameters in clauses:
+        if media not in (*_MINE, "*/*", "application/*"):
+            continue
+        target = parameters.get("as", "")
+        if target:
+            version = parameters.get("v", "")
+            known = parameters.get("g") == "meta.k8s.io" and version in ("v1", "v1beta1")
+            if not known or target not in _TARGETS:
+                continue
+            return Accepted(YAML if media == YAML else JSON, target, version)
+        return Accepted(YAML if media == YAML else JSON)
+    listed = ", ".join(_PRODUCED)
+    return NotAcceptable(f"only the following media types are accepted: {listed}")
+
+
+def _clauses(header: str) -> list[tuple[str, dict[str, str]]]:
+    """(media type, parameters), the most wanted first."""
+    found: list[tuple[float, int, str, dict[str, str]]] = []
+    for index, clause in enumerate(header.split(",")):
+        media, *rest = clause.split(";")
+        parameters = dict(_parameter(each) for each in rest)
+        try:
+            quality = float(parameters.pop("q", "1"))
+        except ValueError:
+            quality = 1.0
+        found.append((-quality, index, media.strip(), parameters))
+    return [(media, parameters) for _, _, media, parameters in sorted(found, key=lambda each: each[:2])]
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name.strip(), value.strip()
+
+
+BODIES = (JSON, YAML, PROTOBUF)
+PATCHES = (
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+)
+
+
+def content_type(header: str, allowed: tuple[str, ...] = BODIES) -> str:
+    """The media type of a body, JSON when unnamed; raises ``UnsupportedMediaType``."""
+    media = header.partition(";")[0].strip().lower() if header else allowed[0]
+    if media in allowed:
+        return media
+    listed = ", ".join(allowed)
+    raise UnsupportedMediaType(
+        f"the body of the request was in an unknown format - accepted media types include: {listed}"
+    )

@@ -1,0 +1,130 @@
+"""What a request asks for, read from its method and URL: verb, resource, subresource, namespace, name. Pure.
+
+Source: apiserver ``pkg/endpoints/request/requestinfo.go``, 1.36.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import urllib.parse
+
+from anynode.api.wire import ApiRequest
+
+_VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+
+
+class BadPath(ValueError):
+    """A path no resource can have."""
+
+
+@dataclasses.dataclass(slots=True)
+class RequestInfo:
+    """One request's target. For a non-resource request only ``verb`` (the method, lower case) and ``path`` count."""
+
+    path: str
+    verb: str
+    is_resource: bool = False
+    group: str = ""
+    version: str = ""
+    namespace: str = ""
+    plural: str = ""
+    subresource: str = ""
+    name: str = ""
+    rest: str = ""
+    """What follows the subresource (the path of a proxied request), with its leading slash; else empty."""
+    trailing_slash: bool = False
+
+    @property
+    def resource_path(self) -> str:
+        return f"{self.plural}/{self.subresource}" if self.subresource else self.plural
+
+
+def is_true(text: str) -> bool:
+    """A query parameter as Go converts it to bool: anything but an explicit no."""
+    return text not in _FALSE and text != ""
+
+
+def wants_watch(request: ApiRequest) -> bool:
+    values = request.query.get("watch")
+    return bool(values) and values[0] not in _FALSE if values else False
+
+
+def parse(request: ApiRequest) -> RequestInfo:
+    """The request's target; raises ``BadPath`` for doubled slashes and encoded ones."""
+    path = request.path
+    parts = path.split("/")
+    trailing = False
+    if len(parts) > 2 and parts[-1] == "":
+        parts.pop()
+        trailing = True
+    kind = parts[1] if len(parts) > 1 else ""
+    if kind == "api" and len(parts) > 3:
+        group, version, at = "", parts[2], 3
+    elif kind == "apis" and len(parts) > 4:
+        group, version, at = parts[2], parts[3], 4
+    else:
+        return RequestInfo(path, request.method.lower(), trailing_slash=trailing)
+    if "%" in path:
+        parts = [_unquoted(part) for part in parts]
+    info = RequestInfo(path, _VERBS.get(request.method, ""), True, group, version, trailing_slash=trailing)
+    if parts[at] == "watch" and len(parts) > at + 1:
+        at += 1
+        info.verb = "watch" if info.verb == "get" else info.verb
+    _read_target(info, parts, at)
+    if "" in parts[1 : at + 4] and "" in parts[1:]:
+        _refuse_doubled(info, parts)
+    if info.verb in ("get", "delete") and not info.name:
+        _of_collection(info, request)
+    elif info.verb == "watch" and not info.name:
+        info.name = _name_in_selector(request)
+    return info
+
+
+def _read_target(info: RequestInfo, parts: list[str], at: int) -> None:
+    count = len(parts)
+    if parts[at] == "namespaces" and count > at + 2 and parts[at + 2] not in _NAMESPACE_SUBRESOURCES:
+        info.namespace = parts[at + 1]
+        at += 2
+    elif parts[at] == "namespaces" and count > at + 1:
+        info.namespace = parts[at + 1]
+    info.plural = parts[at]
+    if count > at + 1:
+        info.name = parts[at + 1]
+    if count > at + 2:
+        info.subresource = parts[at + 2]
+    if count > at + 3:
+        info.rest = "/" + "/".join(parts[at + 3 :])
+
+
+def _refuse_doubled(info: RequestInfo, parts: list[str]) -> None:
+    fixed = len(parts) - (info.rest.count("/") if info.rest else 0)
+    if "" in parts[1:fixed]:
+        raise BadPath(info.path)
+
+
+def _of_collection(info: RequestInfo, request: ApiRequest) -> None:
+    if info.verb == "delete":
+        info.verb = "deletecollection"
+        return
+    info.verb = "watch" if wants_watch(request) else "list"
+    if request.query:
+        info.name = _name_in_selector(request)
+
+
+def _name_in_selector(request: ApiRequest) -> str:
+    """The name a ``fieldSelector`` pins, which authorization then looks at."""
+    for term in request.argument("fieldSelector").split(","):
+        field, equals, value = term.partition("=")
+        if equals and field.strip() == "metadata.name":
+            return value.removeprefix("=")
+    return ""
+
+
+def _unquoted(part: str) -> str:
+    text = urllib.parse.unquote(part)
+    if "/" in text:
+        raise BadPath(part)
+    return text

@@ -1,0 +1,424 @@
+"""``ApiServer.handle``: every request's way through the filters to its handler, and every error's way back.
+
+In: an ``ApiRequest`` from a listener or from this process. Out: an ``ApiResponse``; refusals are ``Status`` bodies, and
+so is what nobody expected, logged here and nowhere else. Source: apiserver ``pkg/server/config.go`` (handler chain) and
+``pkg/endpoints/installer.go``, 1.36.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import orjson
+import yaml
+
+from anynode.api import errors
+from anynode.api.objects import Object
+from anynode.api.resources import Resource
+from anynode.api.wire import ApiRequest, ApiResponse, User
+from anynode.apiserver import negotiation, requestinfo
+from anynode.apiserver.authorization import Authorizer, Target
+from anynode.apiserver.bodies import quoted_warning
+from anynode.apiserver.discovery import VERSION, Discovery
+from anynode.apiserver.forms import ListForm
+from anynode.apiserver.health import TEXT, Health, not_found_page
+from anynode.apiserver.identity import Authenticator, impersonated
+from anynode.apiserver.metrics import Metrics
+from anynode.apiserver.negotiation import Accepted
+from anynode.apiserver.read import Reader, list_options
+from anynode.apiserver.requestinfo import BadPath, RequestInfo
+from anynode.apiserver.served import Served
+from anynode.apiserver.write import Writer, Written
+from anynode.registry.items import Item
+from anynode.registry.store import Deletion
+
+logger = logging.getLogger(__name__)
+
+IN_PROCESS = "anynode-in-process"
+"""A request with this header is answered with the decoded object instead of bytes."""
+MOST_READING, MOST_WRITING = 400, 200
+READS = frozenset({"get", "list", "watch"})
+
+Handler = Callable[[ApiRequest, RequestInfo, User], Awaitable[ApiResponse]]
+Route = Callable[[Served, ApiRequest, RequestInfo, User], Awaitable[ApiResponse]]
+
+
+def no_such_resource() -> errors.NotFound:
+    return errors.NotFound("the server could not find the requested resource", details={})
+
+
+def method_not_allowed() -> errors.MethodNotAllowed:
+    return errors.MethodNotAllowed("the server does not allow this method on the requested resource", details={})
+
+
+class ApiServer:
+    """The API. Handlers of subresources and of what is not stored are handed in by the composition."""
+
+    def __init__(
+        self,
+        *,
+        served: Mapping[tuple[str, str, str], Served],
+        unstored: Mapping[tuple[str, str, str], tuple[Resource, Handler]],
+        subresources: Mapping[tuple[str, str], Mapping[str, Route]],
+        paths: Mapping[str, Callable[[ApiRequest], ApiResponse]],
+        reader: Reader,
+        writer: Writer,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        discovery: Discovery,
+        health: Health,
+        metrics: Metrics,
+        random: random.Random,
+    ) -> None:
+        """``subresources``: (qualified resource, subresource) -> verb -> route; ``paths``: prefix -> document."""
+        self._served = served
+        self._unstored = unstored
+        self._subresources = subresources
+        self._paths = paths
+        self._reader = reader
+        self._writer = writer
+        self.authenticator = authenticator
+        self.authorizer = authorizer
+        self._discovery = discovery
+        self._health = health
+        self._metrics = metrics
+        self._random = random
+        self._reading = 0
+        self._writing = 0
+        self._routes: Mapping[str, Route] = {
+            "get": self._get,
+            "list": self._list,
+            "watch": self._watch,
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+            "deletecollection": self._delete_collection,
+        }
+
+    def find(self, group: str, version: str, plural: str) -> Served | None:
+        return self._served.get((group, version, plural))
+
+    async def handle(self, request: ApiRequest) -> ApiResponse:
+        """The answer to any request; never raises but for cancellation."""
+        try:
+            return await self._answer(request)
+        except errors.ApiError as error:
+            return self._refused(request, error)
+        except Exception as error:  # the one place where the unexpected becomes a Status
+            logger.error("request failed unexpectedly", extra={"path": request.path}, exc_info=error)
+            said = f"Internal error occurred: {type(error).__name__}"
+            return self._refused(request, errors.InternalError(said, details={"causes": [{"message": said}]}))
+
+    def _refused(self, request: ApiRequest, error: errors.ApiError) -> ApiResponse:
+        headers: dict[str, str] = {"audit-id": self._audit_id(request)}
+        if error.retry_after_seconds:
+            headers["retry-after"] = str(error.retry_after_seconds)
+        if error.status_code == 401:
+            headers["www-authenticate"] = 'Bearer realm="kubernetes-master"'
+        self._metrics.refused(error.status_code)
+        return ApiResponse(status=error.status_code, headers=headers, obj=error.status())
+
+    def _audit_id(self, request: ApiRequest) -> str:
+        given = request.headers.get("audit-id")
+        if given:
+            return given
+        bits = f"{self._random.getrandbits(128):032x}"
+        return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}"
+
+    async def _answer(self, request: ApiRequest) -> ApiResponse:
+        user = self.authenticator.authenticate(request)
+        if "impersonate-user" in request.headers:
+            user = self._impersonate(request, user)
+        try:
+            info = requestinfo.parse(request)
+        except BadPath:
+            raise no_such_resource() from None
+        if not info.is_resource:
+            return self._document(request, info, user)
+        self._authorize(info, user)
+        if info.verb in READS:
+            return await self._admitted_read(request, info, user)
+        if self._writing >= MOST_WRITING:
+            raise _too_many()
+        self._writing += 1
+        try:
+            return await self._routed(request, info, user)
+        finally:
+            self._writing -= 1
+
+    async def _admitted_read(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        if self._reading >= MOST_READING:
+            raise _too_many()
+        self._reading += 1
+        try:
+            return await self._routed(request, info, user)
+        finally:
+            self._reading -= 1
+
+    def _authorize(self, info: RequestInfo, user: User) -> None:
+        if "system:masters" in user.groups:
+            return
+        self.authorizer.require(
+            user,
+            Target(
+                verb=info.verb,
+                group=info.group,
+                version=info.version,
+                resource=info.plural,
+                subresource=info.subresource,
+                namespace=info.namespace,
+                name=info.name,
+            ),
+        )
+
+    def _impersonate(self, request: ApiRequest, user: User) -> User:
+        wanted = impersonated(request)
+        if wanted is None:
+            return user
+        name, resource, namespace = wanted.name, "users", ""
+        if name.startswith("system:serviceaccount:") and name.count(":") == 3:
+            _, _, namespace, name = name.split(":")
+            resource = "serviceaccounts"
+        self.authorizer.require(user, Target(verb="impersonate", resource=resource, namespace=namespace, name=name))
+        asked = request.headers.get("impersonate-group", "")
+        for group in (part.strip() for part in asked.split(",") if part.strip()):
+            self.authorizer.require(user, Target(verb="impersonate", resource="groups", name=group))
+        for key, values in wanted.extra.items():
+            for value in values:
+                target = Target(
+                    verb="impersonate",
+                    group="authentication.k8s.io",
+                    resource="userextras",
+                    subresource=key,
+                    name=value,
+                )
+                self.authorizer.require(user, target)
+        return wanted
+
+    async def _routed(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        served = self._served.get((info.group, info.version, info.plural))
+        if served is None:
+            return await self._not_stored(request, info, user)
+        resource = served.resource
+        if info.subresource:
+            routes = self._subresources.get((resource.qualified, info.subresource))
+            if routes is None:
+                raise no_such_resource()
+            route = routes.get(info.verb)
+            if route is None:
+                raise method_not_allowed()
+            self._check_scope(resource, info)
+            return await route(served, request, info, user)
+        if info.verb not in resource.verbs:
+            raise method_not_allowed()
+        self._check_scope(resource, info)
+        return await self._routes[info.verb](served, request, info, user)
+
+    async def _not_stored(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        found = self._unstored.get((info.group, info.version, info.plural))
+        if found is None:
+            raise no_such_resource()
+        resource, handler = found
+        if info.verb not in resource.verbs or (info.name and info.verb == "create"):
+            raise method_not_allowed()
+        if info.verb in READS:
+            negotiation.accepted(request.headers.get("accept", ""))
+        return await handler(request, info, user)
+
+    def _check_scope(self, resource: Resource, info: RequestInfo) -> None:
+        """Refuse what no route of the kind's scope takes."""
+        if resource.namespaced:
+            if not info.namespace and info.verb not in ("list", "watch"):
+                raise no_such_resource() if info.name else method_not_allowed()
+        elif info.namespace and resource.plural != "namespaces":
+            raise no_such_resource()
+        if info.verb == "create" and info.name and not info.subresource:
+            raise method_not_allowed()
+        if info.verb in ("update", "patch") and not info.name:
+            raise method_not_allowed()
+
+    # --- documents
+
+    def _document(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        path = info.path.rstrip("/") or "/"
+        self.authorizer.require(user, Target(verb=info.verb, path=info.path))
+        health = self._health.answer(request, path)
+        if health is not None:
+            return health
+        known = self._find_document(path)
+        if known is None:
+            if path.startswith(("/api/", "/apis/")):
+                raise no_such_resource()
+            return not_found_page()
+        if request.method not in ("GET", "HEAD"):
+            raise method_not_allowed()
+        return known(request)
+
+    def _find_document(self, path: str) -> Callable[[ApiRequest], ApiResponse] | None:
+        if path == "/version":
+            return lambda _: ApiResponse(body=orjson.dumps(VERSION, option=orjson.OPT_INDENT_2))
+        if path == "/metrics":
+            return lambda _: ApiResponse(
+                content_type="text/plain; version=0.0.4; charset=utf-8", body=self._metrics.text()
+            )
+        if path == "/":
+            return lambda _: ApiResponse(body=orjson.dumps({"paths": self._all_paths()}, option=orjson.OPT_INDENT_2))
+        if path in self._discovery:
+            return lambda request: self._discovery.answer(request, path)
+        for prefix, document in self._paths.items():
+            if path == prefix or path.startswith(f"{prefix}/"):
+                return document
+        return None
+
+    def _all_paths(self) -> list[str]:
+        others = ["/healthz", "/livez", "/metrics", "/readyz", "/version", *self._paths]
+        return sorted([*self._discovery.paths(), *others])
+
+    # --- reads
+
+    def _accepted(self, request: ApiRequest, *, watchable: bool = False) -> Accepted:
+        return negotiation.accepted(request.headers.get("accept", ""), watchable=watchable)
+
+    async def _get(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        accepted = self._accepted(request)
+        item = await self._reader.item(served, info, request)
+        return self.object_response(served, item, request, accepted)
+
+    async def _list(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        accepted = self._accepted(request, watchable=True)
+        form = served.forms.of(accepted, request.argument("includeObject"))
+        listing = await self._reader.list(served, info, list_options(request))
+        return self._list_response(served, listing.items, listing.metadata, form, request, accepted)
+
+    def _list_response(
+        self,
+        served: Served,
+        items: Sequence[Item],
+        metadata: Mapping[str, object],
+        form: ListForm,
+        request: ApiRequest,
+        accepted: Accepted,
+    ) -> ApiResponse:
+        if IN_PROCESS in request.headers and not accepted.target:
+            resource = served.resource
+            obj: Object = {
+                "kind": resource.list_kind,
+                "apiVersion": resource.api_version,
+                "metadata": metadata,
+                "items": [served.forms.served(item) for item in items],
+            }
+            return ApiResponse(obj=obj)
+        body = form.join(items, metadata)
+        return _in_media(ApiResponse(body=body), accepted)
+
+    async def _watch(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        accepted = self._accepted(request, watchable=True)
+        form = served.forms.of(accepted, request.argument("includeObject"))
+        options = list_options(request, watch=True)
+        timeout = 1800 * (1 + self._random.random())
+        return self._reader.watch(served, info, options, form, timeout)
+
+    # --- writes
+
+    async def _create(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        accepted = self._accepted(request)
+        written = await self._writer.create(served, info, request, user)
+        return self.written_response(served, written, request, accepted)
+
+    async def _update(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        accepted = self._accepted(request)
+        written = await self._writer.update(served, info, request, user)
+        return self.written_response(served, written, request, accepted)
+
+    async def _patch(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        accepted = self._accepted(request)
+        written = await self._writer.patch(served, info, request, user)
+        return self.written_response(served, written, request, accepted)
+
+    async def _delete(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        accepted = self._accepted(request)
+        deletion, write, options = await self._writer.delete(served, info, request, user)
+        status = 200
+        if not deletion.gone and options.orphan_dependents is False:
+            status = 202
+        headers = _warned(write.warnings)
+        if deletion.gone and not served.kind.returns_deleted:
+            return ApiResponse(headers=headers, obj=deleted_status(served.resource, deletion))
+        response = self.object_response(served, deletion.item, request, accepted)
+        response.status = status
+        response.headers = {**response.headers, **headers}
+        return response
+
+    async def _delete_collection(
+        self, served: Served, request: ApiRequest, info: RequestInfo, user: User
+    ) -> ApiResponse:
+        accepted = self._accepted(request)
+        form = served.forms.of(accepted, request.argument("includeObject"))
+        items, metadata = await self._writer.delete_collection(served, info, request, user)
+        return self._list_response(served, items, metadata, form, request, accepted)
+
+    # --- answers
+
+    def object_response(
+        self, served: Served, item: Item, request: ApiRequest, accepted: Accepted, status: int = 200
+    ) -> ApiResponse:
+        """One object in the form agreed on."""
+        if IN_PROCESS in request.headers:
+            return ApiResponse(status=status, obj=served.forms.served(item))
+        if not accepted.target:
+            return _in_media(ApiResponse(status=status, body=served.forms.whole.item(item)), accepted)
+        if accepted.target == "PartialObjectMetadataList":
+            raise errors.NotAcceptable(
+                "you requested PartialObjectMetadataList, but the requested object is not a list "
+                f"(*{_go_type(served.resource)})"
+            )
+        form = served.forms.of(accepted, request.argument("includeObject"))
+        return _in_media(ApiResponse(status=status, body=form.first_event(item)), accepted)
+
+    def written_response(
+        self, served: Served, written: Written, request: ApiRequest, accepted: Accepted
+    ) -> ApiResponse:
+        response = self.object_response(served, written.item, request, accepted, written.status)
+        if written.warnings:
+            response.headers = {**response.headers, **_warned(written.warnings)}
+        return response
+
+
+def deleted_status(resource: Resource, deletion: Deletion) -> Object:
+    """What a deletion that is done is answered with, where the object itself is not."""
+    details: Object = {"name": deletion.item.name}
+    if resource.group:
+        details["group"] = resource.group
+    details["kind"] = resource.plural
+    details["uid"] = deletion.item.object["metadata"].get("uid", "")
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+
+
+def _go_type(resource: Resource) -> str:
+    return f"{resource.version}.{resource.kind}"
+
+
+def _too_many() -> errors.TooManyRequests:
+    return errors.TooManyRequests("too many requests, please try again later", retry_after_seconds=1)
+
+
+def _warned(warnings: list[str]) -> dict[str, str]:
+    if not warnings:
+        return {}
+    return {"warning": ", ".join(quoted_warning(text) for text in dict.fromkeys(warnings))}
+
+
+def _in_media(response: ApiResponse, accepted: Accepted) -> ApiResponse:
+    """The response in YAML where that was agreed on."""
+    if accepted.media_type == negotiation.YAML:
+        text = yaml.safe_dump(orjson.loads(response.encoded()), sort_keys=False, allow_unicode=True)
+        return ApiResponse(
+            status=response.status, headers=response.headers, content_type=negotiation.YAML, body=text.encode()
+        )
+    return response
+
+
+__all__ = ["IN_PROCESS", "TEXT", "ApiServer", "Handler", "Route"]

@@ -1,0 +1,289 @@
+"""Create, update, patch, delete and delete-collection: from a request's bytes to a store's write and its answer.
+
+Source: apiserver ``pkg/endpoints/handlers/{create,update,patch,delete}.go``, 1.36.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from anynode.api import errors
+from anynode.api.objects import Object, meta
+from anynode.api.resources import Resource
+from anynode.api.wire import ApiRequest, User
+from anynode.apiserver import negotiation
+from anynode.apiserver.bodies import Bodies, field_validation
+from anynode.apiserver.patching import Patcher
+from anynode.apiserver.read import Reader, list_options
+from anynode.apiserver.requestinfo import RequestInfo
+from anynode.apiserver.served import Served
+from anynode.registry import deletion
+from anynode.registry.items import Item
+from anynode.registry.store import Admit, Deletion, UpdateRules, Write
+from anynode.schema import decode, fields
+
+MANAGER_BYTES = 128
+COLLECTION_WORKERS = 16
+NAMESPACE_MISMATCH = "the namespace of the provided object does not match the namespace sent on the request"
+
+AdmitFor = Callable[[RequestInfo, Resource, User, bool], Admit]
+"""(target, resource, user, dry run) -> the admission of that write."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Written:
+    """A write's outcome: the object, the status code and texts for ``Warning`` headers."""
+
+    item: Item
+    status: int
+    warnings: list[str]
+
+
+def manager_of(request: ApiRequest) -> str:
+    """Who a write's fields belong to: ``fieldManager``, or the first word of the user agent."""
+    named = request.argument("fieldManager")
+    if named:
+        return named
+    agent = request.headers.get("user-agent", "").partition("/")[0]
+    kept = "".join(char for char in agent if char.isprintable())
+    return kept.encode()[:MANAGER_BYTES].decode(errors="ignore") or "unknown"
+
+
+def is_dry_run(request: ApiRequest, options: str) -> bool:
+    """Whether nothing shall be stored; raises ``Invalid`` for another word than All."""
+    values = [value for value in request.query.get("dryRun", ()) if value]
+    found = deletion.dry_run_errors(values)
+    if found:
+        raise errors.invalid(options, "meta.k8s.io", "", fields.causes(found))
+    return bool(values)
+
+
+class Writer:
+    """Carries out writes of every resource."""
+
+    def __init__(self, bodies: Bodies, reader: Reader, admit_for: AdmitFor) -> None:
+        self._bodies = bodies
+        self._reader = reader
+        self._admit_for = admit_for
+        self._patcher = Patcher(bodies)
+
+    def write_of(self, served: Served, info: RequestInfo, request: ApiRequest, user: User, options: str) -> Write:
+        """The circumstances of a write; raises ``Invalid`` for options that make no sense."""
+        dry_run = False
+        if request.query:
+            dry_run = is_dry_run(request, options)
+            if len(request.argument("fieldManager")) > MANAGER_BYTES:
+                found = fields.too_long(fields.FieldPath("fieldManager"), MANAGER_BYTES)
+                raise errors.invalid(options, "meta.k8s.io", "", [found.cause()])
+        return Write(
+            user=user,
+            manager=manager_of(request),
+            subresource=info.subresource,
+            dry_run=dry_run,
+            admit=self._admit_for(info, served.resource, user, dry_run),
+        )
+
+    # --- create
+
+    async def create(self, served: Served, info: RequestInfo, request: ApiRequest, user: User) -> Written:
+        resource = served.resource
+        write = self.write_of(served, info, request, user, "CreateOptions")
+        validation = field_validation(request, "CreateOptions")
+        obj = self._bodies.typed(
+            request, resource.api_version, resource.kind, validation=validation, warnings=write.warnings
+        )
+        obj = in_namespace(obj, info.namespace, resource)
+        item = await served.store.create(self._stored(served, obj), write)
+        return Written(item, 201, write.warnings)
+
+    def _stored(self, served: Served, obj: Object) -> Object:
+        """A decoded object in its stored shape, defaulted."""
+        if served.view.conversion is not None:
+            obj = served.view.conversion.to_stored(obj)
+        return served.kind.rules.default(obj)
+
+    # --- update
+
+    async def update(
+        self,
+        served: Served,
+        info: RequestInfo,
+        request: ApiRequest,
+        user: User,
+        *,
+        rules: UpdateRules | None = None,
+    ) -> Written:
+        resource = served.resource
+        write = self.write_of(served, info, request, user, "UpdateOptions")
+        validation = field_validation(request, "UpdateOptions")
+        obj = self._bodies.typed(
+            request, resource.api_version, resource.kind, validation=validation, warnings=write.warnings
+        )
+        obj = in_namespace(obj, info.namespace, resource)
+        check_name(obj, info.name)
+        stored = self._stored(served, obj)
+        if resource.plural == "leases":
+            write.durable = False
+        item, created = await served.store.update(key_of(info), lambda _: stored, write, rules=rules)
+        return Written(item, 201 if created else 200, write.warnings)
+
+    # --- patch
+
+    async def patch(
+        self,
+        served: Served,
+        info: RequestInfo,
+        request: ApiRequest,
+        user: User,
+        *,
+        rules: UpdateRules | None = None,
+    ) -> Written:
+        resource = served.resource
+        allowed = self._patcher.media_types(resource)
+        media = negotiation.content_type(request.headers.get("content-type", ""), allowed)
+        write = self.write_of(served, info, request, user, "PatchOptions")
+        validation = field_validation(request, "PatchOptions")
+        apply = media == "application/apply-patch+yaml"
+        change = self._patcher.prepared(served, info, request, media, write, validation)
+
+        def changed(old: Object | None) -> Object:
+            if old is None and not apply:
+                raise errors.not_found(resource, info.name)
+            live = None if old is None else self._served_shape(served, old)
+            obj = in_namespace(change(live), info.namespace, resource)
+            return self._stored(served, obj)
+
+        item, created = await served.store.update(key_of(info), changed, write, rules=rules, force_create=apply)
+        return Written(item, 201 if created else 200, write.warnings)
+
+    def _served_shape(self, served: Served, obj: Object) -> Object:
+        return obj if served.view.conversion is None else served.view.conversion.to_served(obj)
+
+    # --- delete
+
+    async def delete(
+        self, served: Served, info: RequestInfo, request: ApiRequest, user: User
+    ) -> tuple[Deletion, Write, deletion.DeleteOptions]:
+        options = self.delete_options(request)
+        write = self.write_of(served, info, request, user, "DeleteOptions")
+        write.dry_run = options.dry_run
+        if (
+            served.resource.qualified == "jobs.batch"
+            and options.propagation is None
+            and (options.orphan_dependents is None)
+        ):
+            write.warnings.append(
+                "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove "
+                "them or set propagationPolicy=Orphan to suppress this warning"
+            )
+        return await served.store.delete(key_of(info), options, write), write, options
+
+    def delete_options(self, request: ApiRequest) -> deletion.DeleteOptions:
+        """``DeleteOptions`` from the body or, without one, from the query; raises ``BadRequest`` or ``Invalid``."""
+        raw: Mapping[str, Any]
+        if request.obj is not None:
+            raw = request.obj
+        elif request.body:
+            raw = self._options_body(request)
+        else:
+            raw = _options_query(request)
+        return deletion.validate_options(raw)
+
+    def _options_body(self, request: ApiRequest) -> Object:
+        media = negotiation.content_type(request.headers.get("content-type", ""))
+        try:
+            if media == negotiation.PROTOBUF:
+                obj = decode.decode_protobuf(request.body, self._bodies.types)
+            elif media == negotiation.YAML:
+                obj, _ = decode.decode_yaml(request.body)
+            else:
+                obj, _ = decode.decode_json(request.body)
+        except decode.DecodeError as error:
+            raise errors.BadRequest(f"couldn't get version/kind; json parse error: {error}") from error
+        kind = obj.get("kind") or "DeleteOptions"
+        if kind != "DeleteOptions":
+            raise errors.BadRequest(f"decoded object cannot be converted to DeleteOptions: {kind}")
+        what = 'DeleteOptions in version "v1" cannot be handled as a DeleteOptions: '
+        checked, _ = self._bodies.checked({**obj, "kind": kind, "apiVersion": "v1"}, "v1", "DeleteOptions", what)
+        return checked
+
+    async def delete_collection(
+        self, served: Served, info: RequestInfo, request: ApiRequest, user: User
+    ) -> tuple[list[Item], Mapping[str, Any]]:
+        """Delete what the list request selects; the objects as they were, and the list's metadata."""
+        options = self.delete_options(request)
+        listing = await self._reader.list(served, info, list_options(request))
+        pending = iter(listing.items)
+        deleted: dict[str, Item] = {}
+
+        async def work() -> None:
+            for item in pending:
+                target = dataclasses.replace(info, name=item.name, namespace=item.namespace, verb="delete")
+                write = self.write_of(served, target, request, user, "DeleteOptions")
+                write.dry_run = options.dry_run
+                try:
+                    await served.store.delete(item.key, options, write)
+                except errors.NotFound:
+                    continue
+                deleted[item.key] = item
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(COLLECTION_WORKERS, len(listing.items))):
+                    group.create_task(work())
+        except BaseExceptionGroup as failed:
+            first = failed.exceptions[0]
+            raise first from first.__cause__
+        return [item for item in listing.items if item.key in deleted], listing.metadata
+
+
+def _options_query(request: ApiRequest) -> Object:
+    raw: Object = {}
+    grace = request.argument("gracePeriodSeconds")
+    if grace:
+        try:
+            raw["gracePeriodSeconds"] = int(grace)
+        except ValueError as error:
+            raise errors.BadRequest(f'strconv.ParseInt: parsing "{grace}": invalid syntax') from error
+    for name in ("propagationPolicy",):
+        if request.argument(name):
+            raw[name] = request.argument(name)
+    if request.argument("orphanDependents"):
+        raw["orphanDependents"] = request.argument("orphanDependents") not in ("false", "0")
+    raw["dryRun"] = [value for value in request.query.get("dryRun", ()) if value]
+    return raw
+
+
+def key_of(info: RequestInfo) -> str:
+    return f"{info.namespace}/{info.name}" if info.namespace else info.name
+
+
+def in_namespace(obj: Object, namespace: str, resource: Resource) -> Object:
+    """``obj`` in the request's namespace; raises ``BadRequest`` when it says another."""
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict):
+        metadata = {}
+    if not resource.namespaced:
+        if "namespace" not in metadata:
+            return obj if metadata else {**obj, "metadata": metadata}
+        return {**obj, "metadata": {key: value for key, value in metadata.items() if key != "namespace"}}
+    said = metadata.get("namespace")
+    if said == namespace:
+        return obj
+    if said:
+        raise errors.BadRequest(NAMESPACE_MISMATCH)
+    return {**obj, "metadata": {**metadata, "namespace": namespace}}
+
+
+def check_name(obj: Object, name: str) -> None:
+    """Raises ``BadRequest`` unless the object is named as the URL says."""
+    said = meta(obj).get("name") or ""
+    if not said:
+        raise errors.BadRequest(
+            f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )
+    if said != name:
+        raise errors.BadRequest(f"the name of the object ({said}) does not match the name on the URL ({name})")
