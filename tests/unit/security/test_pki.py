@@ -1,0 +1,82 @@
+"""Certificates as TLS libraries and the API server read them."""
+
+from __future__ import annotations
+
+import pathlib
+import socket
+import ssl
+import stat
+import threading
+
+import pytest
+from cryptography import x509
+
+from anynode.aio.clock import SystemClock
+from anynode.security import pki
+
+
+@pytest.fixture
+def authority(tmp_path: pathlib.Path) -> pki.CertificateAuthority:
+    return pki.CertificateAuthority.load_or_create(tmp_path, SystemClock())
+
+
+def test_the_authority_stays_the_same_and_private(tmp_path: pathlib.Path, authority: pki.CertificateAuthority) -> None:
+    again = pki.CertificateAuthority.load_or_create(tmp_path, SystemClock())
+    assert again.certificate == authority.certificate
+    for path in tmp_path.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_a_handshake_proves_both_sides(tmp_path: pathlib.Path, authority: pki.CertificateAuthority) -> None:
+    def context(purpose: ssl.Purpose, pair: pki.KeyPair, name: str) -> ssl.SSLContext:
+        for suffix, content in (("crt", pair.certificate), ("key", pair.key)):
+            pki.write_private(tmp_path / f"{name}.{suffix}", content)
+        made = ssl.create_default_context(purpose, cadata=authority.certificate.decode())
+        made.verify_flags |= ssl.VERIFY_X509_STRICT
+        made.load_cert_chain(tmp_path / f"{name}.crt", tmp_path / f"{name}.key")
+        return made
+
+    server = context(ssl.Purpose.CLIENT_AUTH, authority.server_certificate(["127.0.0.1", "kubernetes"]), "server")
+    server.verify_mode = ssl.CERT_REQUIRED
+    client = context(
+        ssl.Purpose.SERVER_AUTH, authority.client_certificate("admin", ["system:masters", "devs"]), "client"
+    )
+    ours, theirs = socket.socketpair()
+    seen: list[bytes | None] = []
+
+    def serve() -> None:
+        with server.wrap_socket(theirs, server_side=True) as wrapped:
+            seen.append(wrapped.getpeercert(binary_form=True))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with client.wrap_socket(ours, server_hostname="127.0.0.1") as wrapped:
+        wrapped.recv(1)
+    thread.join()
+    assert seen[0] is not None
+    user = pki.certificate_user(seen[0])
+    assert (user.name, user.groups) == ("admin", ("system:masters", "devs"))
+
+
+def test_files_that_do_not_belong_together_are_refused(tmp_path: pathlib.Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for directory in (one, two):
+        directory.mkdir()
+        pki.CertificateAuthority.load_or_create(directory, SystemClock())
+    (one / "ca.crt").write_bytes((two / "ca.crt").read_bytes())
+    with pytest.raises(pki.PkiError, match="does not belong"):
+        pki.CertificateAuthority.load_or_create(one, SystemClock())
+    (two / "ca.key").write_text("garbage")
+    with pytest.raises(pki.PkiError, match="cannot read the private key"):
+        pki.CertificateAuthority.load_or_create(two, SystemClock())
+    (two / "ca.key").unlink()
+    with pytest.raises(pki.PkiError, match="is there but its key"):
+        pki.CertificateAuthority.load_or_create(two, SystemClock())
+
+
+def test_server_names_are_names_or_addresses(authority: pki.CertificateAuthority) -> None:
+    pair = authority.server_certificate(["::1", "127.0.0.1", "localhost", "localhost"])
+    names = x509.load_pem_x509_certificate(pair.certificate).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert [str(each.value) for each in names.value] == ["::1", "127.0.0.1", "localhost"]
