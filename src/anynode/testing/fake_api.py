@@ -328,7 +328,8 @@ class FakeApi:
         new = with_meta(new, **{field: meta(old).get(field) for field in fixed})
         if new.get("spec") != old.get("spec"):
             new = with_meta(new, generation=(meta(old).get("generation") or 0) + 1)
-        if is_deleting(new) and not meta(new).get("finalizers") and meta(old).get("finalizers"):
+        graceful = meta(new).get("deletionGracePeriodSeconds")
+        if is_deleting(new) and not graceful and not meta(new).get("finalizers") and meta(old).get("finalizers"):
             return self._remove(resource, new)
         if with_meta(new, resourceVersion=None) == with_meta(old, resourceVersion=None):
             return old
