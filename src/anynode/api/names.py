@@ -73,6 +73,10 @@ def max_length_error(most: int) -> str:
     return f"must be no more than {most} characters"
 
 
+def max_bytes_error(most: int) -> str:
+    return f"must be no more than {most} bytes"
+
+
 def regex_error(text: str, pattern: str, *examples: str) -> str:
     """Upstream's sentence for a text that does not match ``pattern``."""
     if not examples:
@@ -136,7 +140,7 @@ def _label_key(text: str) -> tuple[str, ...]:
     if not name:
         errors.append(f"name part {EMPTY}")
     elif _length(name) > 63:
-        errors.append(f"name part {max_length_error(63)}")
+        errors.append(f"name part {max_bytes_error(63)}")
     if not _key(name):
         errors.append(f"name part {complaint}")
     return tuple(errors)
@@ -151,7 +155,7 @@ qualified_name = label_key
 
 
 def label_value(text: str) -> list[str]:
-    errors = [max_length_error(63)] if _length(text) > 63 else []
+    errors = [max_bytes_error(63)] if _length(text) > 63 else []
     if not _value(text):
         errors.append(regex_error(_VALUE_TEXT, _VALUE, "MyValue", "my_value", "12345"))
     return errors

@@ -72,6 +72,11 @@ def invalid(path: FieldPath, value: Any, detail: str) -> FieldError:
     return FieldError("FieldValueInvalid", str(path), f"Invalid value: {_shown(value)}: {detail}")
 
 
+def invalid_fact(path: FieldPath, detail: str) -> FieldError:
+    """Invalid, where upstream leaves the value out of the message."""
+    return FieldError("FieldValueInvalid", str(path), f"Invalid value: {detail}")
+
+
 def type_invalid(path: FieldPath, value: Any, detail: str) -> FieldError:
     return FieldError("FieldValueTypeInvalid", str(path), f"Invalid value: {_shown(value)}: {detail}")
 
@@ -83,16 +88,18 @@ def not_supported(path: FieldPath, value: Any, supported: Iterable[str]) -> Fiel
     )
 
 
-def duplicate(path: FieldPath, value: Any) -> FieldError:
-    return FieldError("FieldValueDuplicate", str(path), f"Duplicate value: {_shown(value)}")
+def duplicate(path: FieldPath, value: Any, detail: str = "") -> FieldError:
+    tail = f": {detail}" if detail else ""
+    return FieldError("FieldValueDuplicate", str(path), f"Duplicate value: {_shown(value)}{tail}")
 
 
 def forbidden(path: FieldPath, detail: str) -> FieldError:
     return FieldError("FieldValueForbidden", str(path), f"Forbidden: {detail}" if detail else "Forbidden")
 
 
-def not_found(path: FieldPath, value: Any) -> FieldError:
-    return FieldError("FieldValueNotFound", str(path), f"Not found: {_shown(value)}")
+def not_found(path: FieldPath, value: Any, detail: str = "") -> FieldError:
+    tail = f": {detail}" if detail else ""
+    return FieldError("FieldValueNotFound", str(path), f"Not found: {_shown(value)}{tail}")
 
 
 def too_long(path: FieldPath, most: int) -> FieldError:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from anynode.api.objects import Object, labels_of, meta
-from anynode.schema.kinds import strategy
+from anynode.schema.fields import FieldError, FieldPath
+from anynode.schema.kinds import pod_rules, pod_updates, pod_warnings, strategy
 from anynode.schema.kinds.pod_defaults import default_pod, default_template
 from anynode.schema.kinds.qos import qos_class
 from anynode.schema.rules import KindRules, SubresourceRules
@@ -212,13 +213,19 @@ POD = KindRules(
     prepare_create=prepare_create,
     prepare_update=prepare_update,
     prepare_status=prepare_status,
+    validate=pod_rules.validate_create,
+    validate_update=pod_updates.validate_update,
+    validate_status=pod_updates.validate_status,
+    warnings=pod_warnings.pod_warnings,
     field_labels=(
         "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
         "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
     ),
     subresources={
-        "ephemeralcontainers": SubresourceRules(prepare=prepare_ephemeral_containers),
-        "resize": SubresourceRules(prepare=prepare_resize),
+        "ephemeralcontainers": SubresourceRules(
+            prepare=prepare_ephemeral_containers, validate=pod_updates.validate_ephemeral_containers
+        ),
+        "resize": SubresourceRules(prepare=prepare_resize, validate=pod_updates.validate_resize),
     },
 )  # fmt: skip
 
@@ -227,10 +234,21 @@ def default_pod_template(obj: Object) -> Object:
     return {**obj, "template": default_template(obj.get("template"))}
 
 
+def _validate_pod_template(obj: Object) -> list[FieldError]:
+    return pod_rules.validate_template(obj.get("template"), FieldPath("template"))
+
+
+def _validate_pod_template_update(new: Object, _old: Object) -> list[FieldError]:
+    return _validate_pod_template(new)
+
+
 POD_TEMPLATE = KindRules(
     default=default_pod_template,
     prepare_create=strategy.created(),
     prepare_update=strategy.updated(keep=(), counted=("template",)),
+    validate=_validate_pod_template,
+    validate_update=_validate_pod_template_update,
+    warnings=lambda obj: pod_warnings.template_warnings(obj.get("template"), FieldPath("template")),
 )
 
 RULES: Sequence[tuple[str, str, KindRules]] = (("", "Pod", POD), ("", "PodTemplate", POD_TEMPLATE))
