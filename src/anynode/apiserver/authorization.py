@@ -8,50 +8,26 @@ Source: apiserver ``pkg/endpoints/filters/authorization.go`` and ``pkg/endpoints
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 from anynode.api.errors import Forbidden
 from anynode.api.wire import User
+from anynode.security import rbac
+from anynode.security.rbac import MASTERS, Attributes, Decision, Policy
 
 MOST_REMEMBERED = 50_000
-MASTERS = "system:masters"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What somebody wants to do."""
-
-    verb: str
-    group: str = ""
-    version: str = ""
-    resource: str = ""
-    subresource: str = ""
-    namespace: str = ""
-    name: str = ""
-    path: str = ""
-    """For a non-resource request; the others are then empty."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Decision:
-    allowed: bool
-    reason: str = ""
-
-
-Decide = Callable[[User, Target], Decision]
 
 
 class Authorizer:
-    """Remembers decisions. ``forget`` is called whenever a role or binding changes."""
+    """Remembers decisions. ``forget`` is called whenever a role or binding in ``policy`` changed."""
 
-    def __init__(self, decide: Decide) -> None:
-        self._decide = decide
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
         self._remembered: dict[tuple[str, ...], Decision] = {}
 
     def forget(self) -> None:
         self._remembered.clear()
 
-    def decision(self, user: User, target: Target) -> Decision:
+    def decision(self, user: User, target: Attributes) -> Decision:
         if MASTERS in user.groups:
             return Decision(True)
         if target.name:
@@ -60,7 +36,7 @@ class Authorizer:
                 return wide
         return self._of(user, target)
 
-    def _of(self, user: User, target: Target) -> Decision:
+    def _of(self, user: User, target: Attributes) -> Decision:
         slot = (
             user.name, *user.groups, "|", target.verb, target.group, target.resource, target.subresource,
             target.namespace, target.name, target.path,
@@ -69,10 +45,10 @@ class Authorizer:
         if found is None:
             if len(self._remembered) >= MOST_REMEMBERED:
                 self._remembered.clear()
-            found = self._remembered[slot] = self._decide(user, target)
+            found = self._remembered[slot] = rbac.decide(user, target, self.policy)
         return found
 
-    def require(self, user: User, target: Target) -> None:
+    def require(self, user: User, target: Attributes) -> None:
         """Raises ``Forbidden`` when they may not."""
         if MASTERS in user.groups:
             return
@@ -81,7 +57,7 @@ class Authorizer:
             raise refusal(user, target, decision.reason)
 
 
-def refusal(user: User, target: Target, reason: str = "") -> Forbidden:
+def refusal(user: User, target: Attributes, reason: str = "") -> Forbidden:
     """The refusal in upstream's words."""
     tail = f": {reason}" if reason else ""
     if target.path:

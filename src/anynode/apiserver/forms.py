@@ -36,6 +36,19 @@ class Printers(Protocol):
         ...
 
 
+class PlainPrinters:
+    """Name and age, for whatever has no printer of its own."""
+
+    def columns(self, resource: Resource) -> list[Any]:
+        return [
+            {"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0},
+            {"name": "Created At", "type": "date", "format": "", "description": "", "priority": 0},
+        ]
+
+    def cells(self, resource: Resource, obj: Object, now: datetime.datetime) -> list[Any]:
+        return [obj["metadata"].get("name"), obj["metadata"].get("creationTimestamp")]
+
+
 class ListForm(Form, Protocol):
     """A form that also joins lists."""
 

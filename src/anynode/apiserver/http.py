@@ -6,6 +6,8 @@ pile up is cut off. Large lists are compressed for readers that are not on this 
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import gzip
 from collections.abc import Callable, Sequence
 
@@ -14,9 +16,10 @@ import orjson
 from anynode.aio.http_message import HttpRequest, HttpResponse, PushSink
 from anynode.api.errors import RequestEntityTooLarge
 from anynode.api.wire import ApiRequest, ApiResponse, User, WatchEvent, WatchSource, parse_query
-from anynode.apiserver.identity import user_of_certificate
+from anynode.apiserver.identity import AUTHENTICATED
 from anynode.apiserver.server import ApiServer
 from anynode.registry.items import encoded_lines
+from anynode.security.pki import PkiError, certificate_user
 
 MOST_BODY_BYTES = 3 * 1024 * 1024
 MOST_BUFFERED_BYTES = 16 * 1024 * 1024
@@ -69,7 +72,7 @@ class HttpAdapter:
     async def handle(self, request: HttpRequest) -> HttpResponse:
         user: User | None = None
         if request.client_cert is not None:
-            user = user_of_certificate(request.client_cert)
+            user = _user_of(request.client_cert)
         asked = ApiRequest(
             method=request.method,
             path=request.path,
@@ -97,6 +100,16 @@ class HttpAdapter:
             headers["content-encoding"] = "gzip"
             headers["vary"] = "Accept-Encoding"
         return HttpResponse(status=response.status, headers=headers, body=body)
+
+
+@functools.lru_cache(maxsize=1024)
+def _user_of(certificate: bytes) -> User | None:
+    """Whom a verified client certificate stands for; None when it names nobody."""
+    try:
+        user = certificate_user(certificate)
+    except PkiError:
+        return None
+    return dataclasses.replace(user, groups=(*user.groups, AUTHENTICATED))
 
 
 def _wants_gzip(request: HttpRequest) -> bool:

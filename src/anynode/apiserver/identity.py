@@ -5,13 +5,9 @@ Source: apiserver ``pkg/authentication`` and ``pkg/endpoints/filters``, 1.36.
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import dataclasses
 import hmac
 from collections.abc import Callable, Mapping
-
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from anynode.api.errors import Unauthorized
 from anynode.api.wire import ApiRequest, User
@@ -26,20 +22,6 @@ def no_tokens(_: str) -> User | None:
     return None
 
 
-@functools.lru_cache(maxsize=4096)
-def user_of_certificate(der: bytes) -> User:
-    """The user a verified client certificate names: common name and organizations."""
-    certificate = x509.load_der_x509_certificate(der)
-    names = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    groups = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
-    digest = hashlib.sha256(der).hexdigest()
-    return User(
-        name=names[0] if names else "",
-        groups=(*groups, AUTHENTICATED),
-        extra={"authentication.kubernetes.io/credential-id": (f"X509SHA256={digest}",)},
-    )
-
-
 class Authenticator:
     """Finds out who asks. ``static_tokens``: token -> user, for administrators."""
 
@@ -52,7 +34,10 @@ class Authenticator:
         authorization = request.headers.get("authorization", "")
         if authorization[:7].lower() == "bearer " and authorization[7:].strip():
             return self.of_token(authorization[7:].strip())
-        return request.user or ANONYMOUS
+        user = request.user
+        if user is None:
+            return ANONYMOUS
+        return _authenticated(user)
 
     def of_token(self, token: str) -> User:
         user = self.find(token)
@@ -63,10 +48,17 @@ class Authenticator:
     def find(self, token: str) -> User | None:
         """The user a bearer token stands for."""
         raw = token.encode()
-        for known, user in self._static.items():
+        for known, static in self._static.items():
             if hmac.compare_digest(known, raw):
-                return user
-        return self._verify(token)
+                return _authenticated(static)
+        user = self._verify(token)
+        return None if user is None else _authenticated(user)
+
+
+def _authenticated(user: User) -> User:
+    if AUTHENTICATED in user.groups:
+        return user
+    return dataclasses.replace(user, groups=(*user.groups, AUTHENTICATED))
 
 
 def impersonated(request: ApiRequest) -> User | None:

@@ -38,39 +38,41 @@ class Patcher:
         )  # fmt: skip
 
     def prepared(
+        self, served: Served, info: RequestInfo, request: ApiRequest, media: str, write: Write, validation: str
+    ) -> Change:
+        """What the patch does to an object of ``served``; raises ``BadRequest`` for one that cannot be read."""
+        resource = served.resource
+        return self.prepared_for(resource.api_version, resource.kind, info, request, media, write, validation)
+
+    def prepared_for(
         self,
-        served: Served,
+        api_version: str,
+        kind: str,
         info: RequestInfo,
         request: ApiRequest,
         media: str,
         write: Write,
         validation: str,
     ) -> Change:
-        """What the patch does; raises ``BadRequest`` for one that cannot be read."""
+        """What the patch does to an object of this kind."""
         patch, complaints = self._read(request, media)
         report(complaints, validation, write.warnings, "")
         said: list[str] = []
-        patched = self._patch(served, media, patch)
+        patched = self._patch(api_version, kind, media, patch)
+        what = f'{kind} in version "{api_version.rpartition("/")[2]}" cannot be handled as a {kind}: '
 
         def change(live: Object | None) -> Object:
             assert live is not None
             result = patched(live)
-            checked, unknown = self._checked(served.resource, result)
-            if unknown != said:
+            if not isinstance(result, dict):
+                raise errors.BadRequest("the patched object is no JSON object")
+            checked, unknown = self._bodies.checked(result, api_version, kind, what)
+            if list(unknown) != said:
                 said[:] = unknown
-                report(unknown, validation, write.warnings, self._what(served.resource))
-            return _named(checked, live, info)
+                report(unknown, validation, write.warnings, what)
+            return _named(checked, info)
 
         return change
-
-    def _what(self, resource: Resource) -> str:
-        return f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-
-    def _checked(self, resource: Resource, result: Any) -> tuple[Object, Sequence[str]]:
-        if not isinstance(result, dict):
-            raise errors.BadRequest("the patched object is no JSON object")
-        checked, unknown = self._bodies.checked(result, resource.api_version, resource.kind, self._what(resource))
-        return checked, unknown
 
     def _read(self, request: ApiRequest, media: str) -> tuple[Any, Sequence[str]]:
         if request.obj is not None:
@@ -82,14 +84,19 @@ class Patcher:
         except decode.DecodeError as error:
             raise errors.BadRequest(f"error decoding patch: {error}") from error
 
-    def _patch(self, served: Served, media: str, patch: Any) -> Callable[[Object], Any]:
+    def _patch(self, api_version: str, kind: str, media: str, patch: Any) -> Callable[[Object], Any]:
         if media == JSON_PATCH:
             return lambda live: self._json_patched(live, patch)
         if media == MERGE_PATCH:
             return lambda live: self._merged(live, patch)
-        resource = served.resource
-        name = self._bodies.types.of_kind(resource.api_version, resource.kind)
-        return lambda live: strategic.merge(live, patch, name, self._bodies.types)
+        name = self._bodies.types.of_kind(api_version, kind)
+        return lambda live: self._strategic(live, patch, name)
+
+    def _strategic(self, live: Object, patch: Any, name: str) -> Object:
+        try:
+            return strategic.merge(live, patch, name, self._bodies.types)
+        except strategic.StrategicError as error:
+            raise errors.BadRequest(str(error)) from error
 
     def _json_patched(self, live: Object, operations: Any) -> Any:
         try:
@@ -106,7 +113,7 @@ class Patcher:
             raise errors.BadRequest(str(error)) from error
 
 
-def _named(obj: Object, live: Object, info: RequestInfo) -> Object:
+def _named(obj: Object, info: RequestInfo) -> Object:
     """``obj``, which a patch may not rename."""
     metadata = obj.get("metadata")
     if not isinstance(metadata, dict):

@@ -19,7 +19,7 @@ from anynode.api.objects import Object
 from anynode.api.resources import Resource
 from anynode.api.wire import ApiRequest, ApiResponse, User
 from anynode.apiserver import negotiation, requestinfo
-from anynode.apiserver.authorization import Authorizer, Target
+from anynode.apiserver.authorization import Authorizer
 from anynode.apiserver.bodies import quoted_warning
 from anynode.apiserver.discovery import VERSION, Discovery
 from anynode.apiserver.forms import ListForm
@@ -33,6 +33,7 @@ from anynode.apiserver.served import Served
 from anynode.apiserver.write import Writer, Written
 from anynode.registry.items import Item
 from anynode.registry.store import Deletion
+from anynode.security.rbac import Attributes
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ class ApiServer:
             return
         self.authorizer.require(
             user,
-            Target(
+            Attributes(
                 verb=info.verb,
                 group=info.group,
                 version=info.version,
@@ -182,13 +183,13 @@ class ApiServer:
         if name.startswith("system:serviceaccount:") and name.count(":") == 3:
             _, _, namespace, name = name.split(":")
             resource = "serviceaccounts"
-        self.authorizer.require(user, Target(verb="impersonate", resource=resource, namespace=namespace, name=name))
+        self.authorizer.require(user, Attributes(verb="impersonate", resource=resource, namespace=namespace, name=name))
         asked = request.headers.get("impersonate-group", "")
         for group in (part.strip() for part in asked.split(",") if part.strip()):
-            self.authorizer.require(user, Target(verb="impersonate", resource="groups", name=group))
+            self.authorizer.require(user, Attributes(verb="impersonate", resource="groups", name=group))
         for key, values in wanted.extra.items():
             for value in values:
-                target = Target(
+                target = Attributes(
                     verb="impersonate",
                     group="authentication.k8s.io",
                     resource="userextras",
@@ -244,7 +245,7 @@ class ApiServer:
 
     def _document(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         path = info.path.rstrip("/") or "/"
-        self.authorizer.require(user, Target(verb=info.verb, path=info.path))
+        self.authorizer.require(user, Attributes(verb=info.verb, path=info.path))
         health = self._health.answer(request, path)
         if health is not None:
             return health

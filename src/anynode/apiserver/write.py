@@ -159,6 +159,15 @@ class Writer:
         item, created = await served.store.update(key_of(info), changed, write, rules=rules, force_create=apply)
         return Written(item, 201 if created else 200, write.warnings)
 
+    def scale_change(
+        self, served: Served, info: RequestInfo, request: ApiRequest, write: Write
+    ) -> Callable[[Object], Object]:
+        """What a patch of the Scale does to it."""
+        media = negotiation.content_type(request.headers.get("content-type", ""), negotiation.PATCHES)
+        validation = field_validation(request, "PatchOptions")
+        change = self._patcher.prepared_for("autoscaling/v1", "Scale", info, request, media, write, validation)
+        return lambda scale: in_namespace(change(scale), info.namespace, served.resource)
+
     def _served_shape(self, served: Served, obj: Object) -> Object:
         return obj if served.view.conversion is None else served.view.conversion.to_served(obj)
 

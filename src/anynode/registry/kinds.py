@@ -8,7 +8,7 @@ and ``strategy.go``, 1.36.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from anynode.api.objects import Object, get_path
@@ -17,6 +17,8 @@ from anynode.registry.conversion import CONVERSIONS, Conversion
 from anynode.registry.deletion import Collection, GraceOf
 from anynode.registry.encoding import head_of
 from anynode.registry.items import Fields
+from anynode.schema.fields import FieldError
+from anynode.schema.metadata import path_segment_name
 from anynode.schema.rules import KindRules
 
 RulesOf = Callable[[str, str], KindRules]
@@ -86,6 +88,10 @@ def prefix_of(resource: Resource) -> str:
 
 
 def kind_of(resource: Resource, rules: KindRules) -> Kind:
+    if resource.group == "rbac.authorization.k8s.io" and rules.valid_name is None:
+        rules = dataclasses.replace(rules, valid_name=path_segment_name)
+    if resource.plural in ("endpoints", "endpointslices"):
+        rules = with_loopback(rules)
     return Kind(
         resource=resource,
         rules=rules,
@@ -97,6 +103,24 @@ def kind_of(resource: Resource, rules: KindRules) -> Kind:
         grace_of=pod_grace if resource.qualified == "pods" else None,
         returns_deleted=resource.qualified in _RETURNS_DELETED,
     )
+
+
+def with_loopback(rules: KindRules) -> KindRules:
+    """``rules`` that take endpoints in 127/8 but 127.0/16: upstream refuses all of them, here pods have such addresses."""
+
+    def kept(found: Sequence[FieldError]) -> Sequence[FieldError]:
+        return [error for error in found if not _is_pod_loopback(error)]
+
+    return dataclasses.replace(
+        rules,
+        validate=lambda obj: kept(rules.validate(obj)),
+        validate_update=lambda new, old: kept(rules.validate_update(new, old)),
+    )
+
+
+def _is_pod_loopback(error: FieldError) -> bool:
+    message = error.message
+    return "loopback range" in message and '"127.' in message and '"127.0.' not in message
 
 
 def views_of(resources: Iterable[Resource], rules_of: RulesOf) -> Mapping[tuple[str, str, str], View]:

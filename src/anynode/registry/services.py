@@ -169,7 +169,8 @@ class ServiceStore(ResourceStore):
                 raise errors.InternalError(f"Internal error occurred: {why}") from error
         path = _SPEC.child("ports").index(index).child("nodePort")
         if not self._ports.contains(number):
-            why = f"provided port is not in the valid range. The range of valid ports is {self._ports.first}-{self._ports.last}"
+            ports = f"{self._ports.first}-{self._ports.last}"
+            why = f"provided port is not in the valid range. The range of valid ports is {ports}"
             raise _invalid(obj, fields.invalid(path, number, why))
         if not self._ports.take(number):
             raise _invalid(obj, fields.invalid(path, number, "provided port is already allocated"))

@@ -1,0 +1,265 @@
+"""A ready ``ApiServer`` from storage, clock, chance and settings: the one place where the server's parts meet.
+
+``async with Assembly(...) as assembly`` returns when the caches are filled and the bootstrap objects exist; leaving the
+block ends every watch. Storage, certificates and tokens are handed in: they belong to the caller.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from anynode.aio.clock import Clock
+from anynode.aio.tasks import Supervisor
+from anynode.api import resources
+from anynode.api.objects import Object, ObjectKey
+from anynode.api.resources import Catalogue, Resource
+from anynode.api.wire import User
+from anynode.apiserver.authorization import Authorizer
+from anynode.apiserver.bodies import Bodies
+from anynode.apiserver.bootstrap import Bootstrap
+from anynode.apiserver.componentstatuses import ComponentStatuses
+from anynode.apiserver.discovery import Discovery
+from anynode.apiserver.forms import Forms, PlainPrinters
+from anynode.apiserver.health import Health
+from anynode.apiserver.identity import Authenticator
+from anynode.apiserver.metrics import Metrics
+from anynode.apiserver.read import Reader
+from anynode.apiserver.requestinfo import RequestInfo
+from anynode.apiserver.reviews import Reviews
+from anynode.apiserver.served import Served
+from anynode.apiserver.server import ApiServer, Handler
+from anynode.apiserver.subresources import Subresources
+from anynode.apiserver.write import Writer
+from anynode.registry.addresses import AddressPool, PortPool
+from anynode.registry.expiry import EventExpiry
+from anynode.registry.items import CacheEvent
+from anynode.registry.kinds import Kind, View, views_of
+from anynode.registry.namespaces import NamespaceStore
+from anynode.registry.services import ServiceStore
+from anynode.registry.store import Admit, Ownership, ResourceStore, admit_all
+from anynode.registry.watch_cache import ResourceCache, WatchCache
+from anynode.schema import types as type_table
+from anynode.schema.kinds.catalogue import rules_of
+from anynode.security.rbac import Policy
+from anynode.security.tokens import TokenInvalid, TokenIssuer, why_invalid
+from anynode.storage.types import Storage
+
+logger = logging.getLogger(__name__)
+
+LEFT_OUT = frozenset({"apiextensions.k8s.io", "apiregistration.k8s.io", "admissionregistration.k8s.io"})
+"""Groups whose objects would do nothing: not served."""
+UNSTORED = frozenset({("", "bindings"), ("", "componentstatuses")})
+REVIEWS = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
+RBAC_KINDS = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
+COMPACT_SECONDS = 300.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ApiServerSettings:
+    """What an operator may choose."""
+
+    service_network: str = "127.96.0.0/12"
+    """Cluster IPs; inside 127/8 they can be dialled without any privilege."""
+    first_node_port: int = 30000
+    last_node_port: int = 32767
+    host: str = "127.0.0.1"
+    """Where clients reach the server, told in discovery and in the ``kubernetes`` endpoints."""
+    port: int = 6443
+    event_seconds: float = 3600.0
+    static_tokens: Mapping[str, User] = dataclasses.field(default_factory=dict)
+    bootstrap: bool = True
+
+    @property
+    def kubernetes_address(self) -> str:
+        """The cluster IP of the ``kubernetes`` service: the first of the network."""
+        return str(ipaddress.IPv4Network(self.service_network)[1])
+
+
+class Assembly:
+    """The server and what keeps it going; use as ``async with``."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        clock: Clock,
+        random: random.Random,
+        settings: ApiServerSettings | None = None,
+        tokens: TokenIssuer | None = None,
+    ) -> None:
+        self.settings = settings or ApiServerSettings()
+        self.clock = clock
+        self.tokens = tokens
+        self._storage = storage
+        self._random = random
+        self.cache = WatchCache(storage, clock)
+        self.types = type_table.builtin()
+        self.catalogue = Catalogue(each for each in resources.builtin() if each.group not in LEFT_OUT)
+        self._tasks = Supervisor("apiserver", clock=clock)
+        self.policy = Policy()
+        self.authorizer = Authorizer(self.policy)
+        self.served = self._build_served()
+        self.metrics = Metrics()
+        self.server = self._build_server()
+
+    # --- building
+
+    def _build_served(self) -> Mapping[tuple[str, str, str], Served]:
+        stored = [
+            each for each in self.catalogue if each.group not in REVIEWS and (each.group, each.plural) not in UNSTORED
+        ]
+        stores: dict[str, ResourceStore] = {}
+        served: dict[tuple[str, str, str], Served] = {}
+        for slot, view in views_of(stored, rules_of).items():
+            store = stores.get(view.kind.prefix)
+            if store is None:
+                store = stores[view.kind.prefix] = self._store_of(view.kind)
+            served[slot] = Served(view=view, store=store, forms=self._forms(view))
+        return served
+
+    def _forms(self, view: View) -> Forms:
+        return Forms(view, PlainPrinters(), self.clock.now)
+
+    def _store_of(self, kind: Kind) -> ResourceStore:
+        cache = self.cache.add(
+            ResourceCache(kind.prefix, self.clock, read_fields=kind.read_fields, indexed_field=kind.indexed_field)
+        )
+        ownership = self._ownership(kind.resource)
+        if kind.resource.qualified == "services":
+            settings = self.settings
+            return ServiceStore(
+                kind, cache, self._storage, clock=self.clock, random=self._random, ownership=ownership,
+                addresses=AddressPool(settings.service_network, self._random),
+                ports=PortPool(settings.first_node_port, settings.last_node_port, self._random),
+            )  # fmt: skip
+        build = NamespaceStore if kind.resource.qualified == "namespaces" else ResourceStore
+        return build(kind, cache, self._storage, clock=self.clock, random=self._random, ownership=ownership)
+
+    def _ownership(self, resource: Resource) -> Ownership | None:
+        return None
+
+    def _build_server(self) -> ApiServer:
+        bodies = Bodies(self.types, self.catalogue)
+        reader = Reader(self.cache, self._storage, self.clock)
+        writer = Writer(bodies, reader, self._admit_for)
+        budgets = self.served.get(("policy", "v1", "poddisruptionbudgets"))
+        subresources = Subresources(reader, writer, bodies, self.clock, self.tokens, budgets.store if budgets else None)
+        reviews = Reviews(bodies, self.authorizer, self._review_token, self.clock)
+        unstored = {**reviews.handlers(self.catalogue), **self._unstored_handlers(subresources)}
+        settings = self.settings
+        server = ApiServer(
+            served=self.served,
+            unstored=unstored,
+            subresources=subresources.routes(self.served.values()),
+            paths={},
+            reader=reader,
+            writer=writer,
+            authenticator=Authenticator(settings.static_tokens, self._verify_token),
+            authorizer=self.authorizer,
+            discovery=Discovery(self._told(), self.served, f"{settings.host}:{settings.port}"),
+            health=Health({"etcd": self._storage_trouble, "informer-sync": self._storage_trouble}),
+            metrics=self.metrics,
+            random=self._random,
+        )
+        subresources.server = server
+        return server
+
+    def _told(self) -> Sequence[Resource]:
+        """The resources discovery tells of."""
+        return tuple(self.catalogue)
+
+    def _unstored_handlers(self, subresources: Subresources) -> Mapping[tuple[str, str, str], tuple[Resource, Handler]]:
+        statuses = resources.known("componentstatuses")
+        bindings = resources.known("bindings")
+        return {
+            ("", "v1", "componentstatuses"): (statuses, ComponentStatuses(statuses, self._storage_trouble).handle),
+            ("", "v1", "bindings"): (bindings, subresources.bind_named),
+        }
+
+    def _storage_trouble(self) -> str:
+        return str(self.cache.failure) if self.cache.failure is not None else ""
+
+    # --- who and may they
+
+    def lookup(self, resource: Resource, key: ObjectKey) -> Object | None:
+        """The newest state of an object, for admission and token checks."""
+        served = self.served.get((resource.group, resource.version, resource.plural))
+        item = served.store.find(str(key)) if served is not None else None
+        return item.object if item is not None else None
+
+    def _verify_token(self, token: str) -> User | None:
+        return self._review_token(token, ())[0]
+
+    def _review_token(self, token: str, audiences: Sequence[str]) -> tuple[User | None, Sequence[str], str]:
+        static = self.settings.static_tokens.get(token)
+        if static is not None:
+            return static, audiences, ""
+        if self.tokens is None:
+            return None, (), "invalid bearer token"
+        try:
+            claims = self.tokens.verify(token, audiences)
+        except TokenInvalid as error:
+            return None, (), f"[invalid bearer token, {error}]" if str(error) else "invalid bearer token"
+        wrong = why_invalid(claims, self.lookup, self.clock.now())
+        if wrong:
+            return None, (), f"[invalid bearer token, {wrong}]"
+        wanted = audiences or self.tokens.audiences
+        return claims.user(), [each for each in claims.audiences if each in wanted], ""
+
+    def _admit_for(self, info: RequestInfo, resource: Resource, user: User, dry_run: bool) -> Admit:
+        return admit_all
+
+    def _follow_policy(self) -> None:
+        """Keep the RBAC policy as the stored roles and bindings say."""
+        for plural in RBAC_KINDS:
+            cache = self.served["rbac.authorization.k8s.io", "v1", plural].store.cache
+            for item in cache.items.values():
+                self.policy.put(item.object)
+            cache.listeners.append(self._policy_changed)
+
+    def _policy_changed(self, events: Sequence[CacheEvent]) -> None:
+        for event in events:
+            if event.deleted:
+                self.policy.remove(event.item.object)
+            else:
+                self.policy.put(event.item.object)
+        self.authorizer.forget()
+
+    # --- running
+
+    async def __aenter__(self) -> Self:
+        await self.cache.open()
+        self._follow_policy()
+        services = self.served["", "v1", "services"].store
+        if isinstance(services, ServiceStore):
+            services.repair()
+        if self.settings.bootstrap:
+            await Bootstrap(self.served, self.settings.host, self.settings.port, self.settings.kubernetes_address).run()
+        await self._tasks.__aenter__()
+        self._tasks.start("watches", self.cache.run)
+        expiry = EventExpiry(
+            self.served["", "v1", "events"].store, clock=self.clock, seconds=self.settings.event_seconds
+        )
+        self._tasks.start("events", expiry.run)
+        self._tasks.start("compaction", self._compact)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cache.close()
+        await self._tasks.__aexit__(None, None, None)
+
+    async def _compact(self) -> None:
+        """Forget history older than five to ten minutes, for ever."""
+        while True:
+            revision = self._storage.revision
+            await self.clock.sleep(COMPACT_SECONDS)
+            if revision > self._storage.oldest_revision:
+                await self._storage.compact(revision)

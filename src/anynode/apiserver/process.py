@@ -1,0 +1,158 @@
+"""An API server as a program has it: certificates in a directory, an HTTPS listener, an administrator's kubeconfig.
+
+``async with ApiServerProcess(...)`` returns when requests are answered. The storage is opened and closed by the caller.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import json
+import pathlib
+import random
+import socket
+from types import TracebackType
+from typing import Self
+
+from anynode.aio import tls
+from anynode.aio.clock import Clock
+from anynode.aio.http_server import HttpServer
+from anynode.apiserver.assembly import ApiServerSettings, Assembly
+from anynode.apiserver.http import MOST_BODY_BYTES, HttpAdapter, too_large
+from anynode.security.pki import CertificateAuthority, load_or_create_key, write_private
+from anynode.security.rbac import MASTERS
+from anynode.security.tokens import TokenIssuer
+from anynode.storage.types import Storage
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+NAMES = (
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+)
+
+
+class ApiServerProcess:
+    """The server with its listener. ``directory`` keeps the authority and the token key (``pki/``)."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        clock: Clock,
+        random: random.Random,
+        directory: pathlib.Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        settings: ApiServerSettings | None = None,
+        secure: bool = True,
+    ) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._random = random
+        self._pki = directory / "pki"
+        self._host = host
+        self._port = port
+        self._settings = settings or ApiServerSettings()
+        self._secure = secure
+        self._stack = contextlib.AsyncExitStack()
+        self.authority: CertificateAuthority
+        self.assembly: Assembly
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            listening = stack.enter_context(_listening(self._host, self._port))
+            self._port = listening.getsockname()[1]
+            self._pki.mkdir(parents=True, exist_ok=True)
+            self.authority = CertificateAuthority.load_or_create(self._pki, self._clock)
+            tokens = TokenIssuer(load_or_create_key(self._pki / "sa.key"), ISSUER, self._clock)
+            settings = dataclasses.replace(self._settings, host=self._host, port=self._port)
+            self.assembly = Assembly(
+                self._storage, clock=self._clock, random=self._random, settings=settings, tokens=tokens
+            )
+            await stack.enter_async_context(self.assembly)
+            adapter = HttpAdapter(self.assembly.server)
+            context = None
+            if self._secure:
+                pair = self.authority.server_certificate([self._host, "127.0.0.1", *NAMES, settings.kubernetes_address])
+                context = tls.server_context(pair.certificate, pair.key, client_ca=self.authority.certificate)
+            await stack.enter_async_context(
+                HttpServer(
+                    adapter.handle,
+                    ssl=context,
+                    max_body_bytes=MOST_BODY_BYTES,
+                    clock=self._clock,
+                    sock=listening,
+                    on_too_large=too_large,
+                )
+            )
+            # Watches end before the listener waits for its connections.
+            stack.callback(self.assembly.cache.close)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._secure else 'http'}://{self._host}:{self._port}"
+
+    @property
+    def ca_pem(self) -> bytes:
+        """The authority's certificate, which clients trust."""
+        return self.authority.certificate
+
+    def kubeconfig(self, name: str = "anynode", user: str = "kubernetes-admin") -> str:
+        """A kubeconfig (JSON, which is YAML) with a client certificate of group system:masters."""
+        pair = self.authority.client_certificate(user, [MASTERS])
+        cluster = {"server": self.url}
+        if self._secure:
+            cluster["certificate-authority-data"] = _base64(self.ca_pem)
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": name, "cluster": cluster}],
+            "users": [
+                {
+                    "name": name,
+                    "user": {
+                        "client-certificate-data": _base64(pair.certificate),
+                        "client-key-data": _base64(pair.key),
+                    },
+                }
+            ],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+            "current-context": name,
+        }
+        return json.dumps(config, indent=1) + "\n"
+
+    def write_kubeconfig(self, path: pathlib.Path, name: str = "anynode") -> None:
+        """Write the administrator's kubeconfig, readable by its owner only."""
+        write_private(path, self.kubeconfig(name).encode())
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A bound socket; raises ``OSError`` when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
