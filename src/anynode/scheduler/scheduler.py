@@ -1,0 +1,304 @@
+"""The scheduler: takes pods without a node, decides, binds.
+
+In: nodes, pods and namespaces through informers. Out: bindings, FailedScheduling and Scheduled events, and the
+PodScheduled condition of pods that fit nowhere. A decided pod is *assumed* to be on its node at once, so the next
+decision already counts it; the binding is written meanwhile. If that fails the assumption is taken back and the pod
+tried again. Pods of other schedulers are only counted. Source: kube-scheduler ``schedule_one.go`` and
+``eventhandlers.go``, 1.36.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import random
+from collections.abc import Hashable
+
+from anynode.aio.channel import Channel
+from anynode.aio.clock import Clock
+from anynode.aio.tasks import Supervisor
+from anynode.api.errors import ApiError, NotFound
+from anynode.api.formats import format_time
+from anynode.api.objects import Object, ObjectKey, Uid, condition_of, get_path, is_deleting, labels_of, meta, name_of
+from anynode.api.resources import known
+from anynode.client.api_client import ApiClient, PatchKind
+from anynode.informers.controller import Controller, Done, Outcome
+from anynode.informers.informer import Delta, InformerFactory
+from anynode.informers.recorder import EventRecorder
+from anynode.scheduler.diagnosis import FitError, explain
+from anynode.scheduler.pods import PodFacts, Shapes, is_finished
+from anynode.scheduler.queue import QueuedPod, SchedulingQueue, Wake
+from anynode.scheduler.ranking import Ranking
+from anynode.scheduler.snapshot import NodeChange, Snapshot
+
+logger = logging.getLogger(__name__)
+
+PODS, NODES, NAMESPACES = known("pods"), known("nodes"), known("namespaces")
+DEFAULT_NAME = "default-scheduler"
+BINDINGS_WAITING = 1024
+TURN_SECONDS = 0.005
+"""How long decisions may hold the loop."""
+WAKE_SECONDS = 0.05
+FLUSH_EVERY_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Binding:
+    queued: QueuedPod
+    node: str
+
+
+class Scheduler:
+    """Finds nodes for the pods whose ``schedulerName`` is ``name``."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        informers: InformerFactory,
+        *,
+        clock: Clock,
+        chance: random.Random,
+        recorder: EventRecorder | None = None,
+        name: str = DEFAULT_NAME,
+        binders: int = 16,
+    ) -> None:
+        self.name = name
+        self.snapshot = Snapshot()
+        self.queue = SchedulingQueue()
+        self._client = client
+        self._clock = clock
+        self._recorder = recorder or EventRecorder(client, component=name, clock=clock)
+        self._owns_recorder = recorder is None
+        self._shapes = Shapes()
+        self._ranking = Ranking(self.snapshot, chance)
+        self._assumed: dict[Uid, str] = {}
+        self._explained: dict[Hashable, FitError] = {}
+        self._explained_at: tuple[int, int, int] = (0, 0, 0)
+        self._ready = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._changes = Wake.NONE
+        self._bindings: Channel[_Binding] = Channel(BINDINGS_WAITING)
+        self._binders = binders
+        self._conditions: dict[ObjectKey, Object] = {}
+        self._condition_writer = Controller("scheduler-conditions", self._write_condition, clock=clock, workers=4)
+        self._nodes = informers.informer(NODES)
+        self._pods = informers.informer(PODS)
+        self._namespaces = informers.informer(NAMESPACES)
+        self._namespaces.subscribe(self._on_namespace)
+        self._nodes.subscribe(self._on_node)
+        self._pods.subscribe(self._on_pod)
+
+    async def run(self) -> None:
+        """Schedule until cancelled; begins when nodes and pods are known."""
+        for informer in (self._nodes, self._pods, self._namespaces):
+            await informer.wait_synced()
+        async with Supervisor("scheduler", clock=self._clock) as tasks:
+            if self._owns_recorder:
+                tasks.start("events", self._recorder.run)
+            tasks.start("conditions", self._condition_writer.run)
+            tasks.start("wake", self._wake_waiting)
+            tasks.start("flush", self._flush)
+            for number in range(self._binders):
+                tasks.start(f"binder-{number}", self._bind_all)
+            await self._schedule()
+
+    # what informers say
+
+    def _on_node(self, delta: Delta) -> None:
+        if delta.kind == "deleted":
+            self.snapshot.remove_node(name_of(delta.obj))
+            return
+        change = self.snapshot.set_node(delta.obj)
+        if change is not NodeChange.NONE:
+            self._note(Wake(int(change)))
+
+    def _on_pod(self, delta: Delta) -> None:
+        pod = delta.obj
+        uid = Uid(meta(pod).get("uid") or "")
+        node = get_path(pod, "spec", "nodeName", default="")
+        if delta.kind == "deleted" or (node and is_finished(pod)):
+            self._forget(uid)
+            self.queue.remove(uid)
+        elif node:
+            self._assumed.pop(uid, None)
+            self.queue.remove(uid)
+            if self.snapshot.place(self._shapes.facts(pod), node):
+                self._note(Wake.POD_PLACED)
+        elif uid not in self._assumed and get_path(pod, "spec", "schedulerName", default=DEFAULT_NAME) == self.name:
+            if is_deleting(pod) or is_finished(pod):
+                self.queue.remove(uid)
+            elif self.queue.set(pod, self._shapes.facts(pod), self._clock.monotonic()):
+                self._ready.set()
+
+    def _on_namespace(self, delta: Delta) -> None:
+        name = name_of(delta.obj)
+        labels = {} if delta.kind == "deleted" else labels_of(delta.obj)
+        if labels != self.snapshot.namespace_labels.get(name):
+            self.snapshot.namespace_labels[name] = labels
+            self._ranking.forget_near()
+            self._note(Wake.POD_PLACED)
+
+    def _note(self, change: Wake) -> None:
+        self._changes |= change
+        self._changed.set()
+
+    def _forget(self, uid: Uid) -> None:
+        """The pod takes no room any more."""
+        self._assumed.pop(uid, None)
+        if self.snapshot.remove(uid):
+            self._note(Wake.POD_GONE)
+
+    # deciding
+
+    async def _schedule(self) -> None:
+        turn_began = self._clock.monotonic()
+        while True:
+            queued = self.queue.pop()
+            if queued is None:
+                self._ready.clear()
+                await self._ready.wait()
+                turn_began = self._clock.monotonic()
+                continue
+            await self._schedule_one(queued)
+            if self._clock.monotonic() - turn_began > TURN_SECONDS:
+                await asyncio.sleep(0)
+                turn_began = self._clock.monotonic()
+
+    async def _schedule_one(self, queued: QueuedPod) -> None:
+        facts = queued.facts
+        node = self._ranking.best(facts)
+        if node is None:
+            self._no_fit(queued)
+            return
+        self.snapshot.place(facts, node)
+        self._assumed[facts.uid] = node
+        binding = _Binding(queued, node)
+        if not self._bindings.offer(binding):
+            await self._bindings.send(binding)
+        if self._changes is Wake.NONE and facts.shape.looks_at_pods:
+            self._note(Wake.POD_PLACED)
+
+    def _no_fit(self, queued: QueuedPod) -> None:
+        error = self._explain(queued)
+        self.queue.failed(queued, error.plugins, self._clock.monotonic())
+        self._recorder.event(queued.pod, "Warning", "FailedScheduling", error.message, action="Scheduling")
+        self._set_condition(queued.pod, "Unschedulable", error.message)
+
+    def _explain(self, queued: QueuedPod) -> FitError:
+        """Why it fits nowhere; told once for equal pods while nothing changes."""
+        snapshot = self.snapshot
+        now = (snapshot.layout, snapshot.usage_log.end, snapshot.moves.end)
+        if now != self._explained_at:
+            self._explained.clear()
+            self._explained_at = now
+        may_preempt = get_path(queued.pod, "spec", "preemptionPolicy") != "Never"
+        key = (queued.group, may_preempt)
+        error = None if snapshot.anti_affinity_pods else self._explained.get(key)
+        if error is None:
+            near = self._ranking.near(queued.facts)
+            error = self._explained[key] = explain(snapshot, queued.facts, near, may_preempt=may_preempt)
+        return error
+
+    def _fits(self, facts: PodFacts) -> bool:
+        return self._ranking.best(facts) is not None
+
+    async def _wake_waiting(self) -> None:
+        """Give waiting pods another try when something changed that may help them."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            changes, self._changes = self._changes, Wake.NONE
+            if self.queue.wake(changes, self._fits):
+                self._ready.set()
+                self._note(changes)  # those not woken yet get their turn once these have a place
+            await self._clock.sleep(WAKE_SECONDS)
+
+    async def _flush(self) -> None:
+        while True:
+            await self._clock.sleep(FLUSH_EVERY_SECONDS)
+            if self.queue.flush(self._clock.monotonic()):
+                self._ready.set()
+
+    # writing
+
+    async def _bind_all(self) -> None:
+        async for binding in self._bindings:
+            try:
+                await self._bind(binding)
+            except NotFound:
+                self._forget(binding.queued.facts.uid)
+                self.queue.remove(binding.queued.facts.uid)
+            except (ApiError, ConnectionError, TimeoutError) as error:
+                self._binding_failed(binding, error)
+            else:
+                self._bound(binding)
+
+    async def _bind(self, binding: _Binding) -> None:
+        facts = binding.queued.facts
+        await self._client.create(
+            PODS,
+            {
+                "apiVersion": "v1",
+                "kind": "Binding",
+                "metadata": {"namespace": facts.namespace, "name": facts.key.name, "uid": facts.uid},
+                "target": {"kind": "Node", "name": binding.node},
+            },
+            name=facts.key.name,
+            subresource="binding",
+        )
+
+    def _bound(self, binding: _Binding) -> None:
+        message = f"Successfully assigned {binding.queued.facts.key} to {binding.node}"
+        self._recorder.event(binding.queued.pod, "Normal", "Scheduled", message, action="Binding")
+        self._conditions.pop(binding.queued.facts.key, None)
+
+    def _binding_failed(self, binding: _Binding, error: Exception) -> None:
+        queued = binding.queued
+        if queued.facts.uid not in self._assumed:
+            return  # the binding took effect, or the pod is gone, whatever the answer said
+        self._forget(queued.facts.uid)
+        self.queue.errored(queued, self._clock.monotonic())
+        message = f"binding rejected: {error}"
+        logger.warning("binding failed and will be tried again", extra={"pod": str(queued.facts.key)}, exc_info=error)
+        self._recorder.event(queued.pod, "Warning", "FailedScheduling", message, action="Scheduling")
+        self._set_condition(queued.pod, "SchedulerError", message)
+
+    def _set_condition(self, pod: Object, reason: str, message: str) -> None:
+        """Have the pod say why it is not scheduled, unless it already does."""
+        current = condition_of(pod, "PodScheduled") or {}
+        if (current.get("status"), current.get("reason"), current.get("message")) == ("False", reason, message):
+            return
+        now = format_time(self._clock.now())
+        since = current.get("lastTransitionTime") if current.get("status") == "False" else now
+        condition: Object = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": reason,
+            "message": message,
+            "lastProbeTime": None,
+            "lastTransitionTime": since or now,
+        }
+        generation = meta(pod).get("generation")
+        if generation:
+            condition["observedGeneration"] = generation
+        key = ObjectKey(meta(pod).get("namespace") or "", name_of(pod))
+        self._conditions[key] = condition
+        self._condition_writer.queue.add(key)
+
+    async def _write_condition(self, key: ObjectKey) -> Outcome:
+        condition = self._conditions.pop(key, None)
+        if condition is None:
+            return Done()
+        pod = self._pods.store.get(key)
+        if pod is None or get_path(pod, "spec", "nodeName"):
+            return Done()
+        patch = {"metadata": {"uid": meta(pod).get("uid")}, "status": {"conditions": [condition]}}
+        try:
+            await self._client.patch(PODS, key, patch, kind=PatchKind.STRATEGIC, subresource="status")
+        except NotFound:
+            return Done()
+        except BaseException:
+            self._conditions.setdefault(key, condition)
+            raise
+        return Done()

@@ -1,0 +1,182 @@
+"""Rules about pods near pods: topology spread constraints, required pod affinity and anti-affinity. Pure.
+
+In: a snapshot and one pod. Out: which rows pass. Counts of matching pods per row are kept from one decision to the next
+and follow ``snapshot.moves``; sums per topology domain are array sums over the label column.
+Source: kube-scheduler ``framework/plugins/podtopologyspread`` and ``interpodaffinity`` (filtering), 1.36.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from anynode.api.selectors import LabelSelector, Requirement
+from anynode.scheduler import plugins
+from anynode.scheduler.pods import AffinityTerm, PodFacts, SpreadConstraint
+from anynode.scheduler.snapshot import Bools, Ints, Move, Snapshot
+
+
+class PodCounts:
+    """How many pods that match something are on each row."""
+
+    def __init__(self, snapshot: Snapshot, matches: Callable[[PodFacts], bool]) -> None:
+        self._snapshot = snapshot
+        self._matches = matches
+        self._rows: Ints = np.zeros(len(snapshot.present), dtype=np.int64)
+        self._cursor = -1
+
+    def rows(self) -> Ints:
+        """The counts as of now, one per row."""
+        snapshot = self._snapshot
+        moves = snapshot.moves.since(self._cursor) if self._cursor >= 0 else None
+        if moves is None or len(self._rows) != len(snapshot.present):
+            self._rows = np.zeros(len(snapshot.present), dtype=np.int64)
+            for facts, row in snapshot.placements():
+                if self._matches(facts):
+                    self._rows[row] += 1
+        else:
+            for move in moves:
+                self._follow(move)
+        self._cursor = snapshot.moves.end
+        return self._rows[: snapshot.size]
+
+    def _follow(self, move: Move) -> None:
+        if self._matches(move.facts):
+            self._rows[move.row] += move.by
+
+
+class SpreadRule:
+    """One DoNotSchedule constraint of one kind of pod."""
+
+    def __init__(self, snapshot: Snapshot, pod: PodFacts, constraint: SpreadConstraint) -> None:
+        self._snapshot = snapshot
+        self._constraint = constraint
+        own = [Requirement(key, "=", (pod.labels[key],)) for key in constraint.match_label_keys if key in pod.labels]
+        selector = LabelSelector((*constraint.selector.requirements, *own))
+        if not constraint.selector.requirements and not constraint.selector.matches({}):
+            selector = constraint.selector  # matches nothing, and stays so
+        namespace = pod.namespace
+        self._own = int(selector.matches(pod.labels))
+        self._counts = PodCounts(
+            snapshot,
+            lambda other: other.namespace == namespace and not other.deleting and selector.matches(other.labels),
+        )
+
+    def has_key(self) -> Bools:
+        has: Bools = self._snapshot.label(self._constraint.topology_key).rows[: self._snapshot.size] > 0
+        return has
+
+    def passes(self, eligible: Bools) -> Bools:
+        """Rows where one more pod keeps the skew; ``eligible`` rows make up the domains."""
+        constraint, snapshot = self._constraint, self._snapshot
+        codes = snapshot.label(constraint.topology_key).rows[: snapshot.size]
+        counted = codes[eligible]
+        kinds = len(snapshot.label(constraint.topology_key).values)
+        sums = np.bincount(counted, weights=self._counts.rows()[eligible], minlength=kinds).astype(np.int64)
+        there = np.bincount(counted, minlength=kinds) > 0
+        if not there.any():
+            return np.ones(snapshot.size, dtype=np.bool_)
+        fewest = int(sums[there].min()) if int(there.sum()) >= constraint.min_domains else 0
+        good: Bools = sums[codes] + self._own - fewest <= constraint.max_skew
+        return good
+
+    def eligible(self, matching: Bools, tolerated: Bools) -> Bools:
+        """Rows that count for this constraint's domains."""
+        rows = self._snapshot.present[: self._snapshot.size].copy()
+        if self._constraint.honor_affinity:
+            rows &= matching
+        if self._constraint.honor_taints:
+            rows &= tolerated
+        return rows
+
+
+class NearRules:
+    """All rules about other pods, for pods like ``pod`` (same shape, namespace and labels)."""
+
+    def __init__(self, snapshot: Snapshot, pod: PodFacts) -> None:
+        self._snapshot = snapshot
+        self._pod = pod
+        shape = pod.shape
+        self._spread = [SpreadRule(snapshot, pod, each) for each in shape.spread]
+        self._affinity = PodCounts(snapshot, self._matches_all) if shape.affinity else None
+        self._anti = [(term.topology_key, PodCounts(snapshot, self._matcher(term))) for term in shape.anti_affinity]
+
+    def spread(self) -> tuple[Bools, Bools]:
+        """Rows that have all topology labels, and rows that keep every skew."""
+        size = self._snapshot.size
+        has, keeps = np.ones(size, dtype=np.bool_), np.ones(size, dtype=np.bool_)
+        if not self._spread:
+            return has, keeps
+        for rule in self._spread:
+            has &= rule.has_key()
+        shape = self._pod.shape
+        matching = plugins.node_matches(self._snapshot, shape)
+        tolerated = plugins.taints_tolerated(self._snapshot, shape)
+        for rule in self._spread:
+            keeps &= rule.passes(rule.eligible(matching, tolerated) & has)
+        return has, keeps
+
+    def affinity(self) -> Bools:
+        """Rows in whose domains a pod lives that matches all affinity terms; anywhere, for the first of its kind."""
+        size = self._snapshot.size
+        if self._affinity is None:
+            return np.ones(size, dtype=np.bool_)
+        counts = self._affinity.rows()
+        has, near = np.ones(size, dtype=np.bool_), np.ones(size, dtype=np.bool_)
+        anywhere = False
+        for term in self._pod.shape.affinity:
+            sums, codes = self._domains(term.topology_key, counts)
+            has &= codes > 0
+            near &= sums[codes] > 0
+            anywhere |= bool(sums[1:].any())
+        if not anywhere and self._matches_all(self._pod):
+            return has
+        return has & near
+
+    def anti_affinity(self) -> Bools:
+        """Rows in whose domains no pod lives that this pod's anti-affinity speaks of."""
+        passes = np.ones(self._snapshot.size, dtype=np.bool_)
+        for key, counts in self._anti:
+            sums, codes = self._domains(key, counts.rows())
+            passes &= (codes == 0) | (sums[codes] == 0)
+        return passes
+
+    def tolerated_by_others(self) -> Bools:
+        """Rows in whose domains no pod lives whose anti-affinity speaks of this pod."""
+        snapshot = self._snapshot
+        passes = np.ones(snapshot.size, dtype=np.bool_)
+        blocked: dict[str, Ints] = {}
+        for other in snapshot.anti_affinity_pods.values():
+            row = snapshot.row_of(snapshot.node_of(other.uid) or "")
+            if row is None:
+                continue
+            for term in other.shape.anti_affinity:
+                if term.matches(other.namespace, self._pod, snapshot.namespace_labels):
+                    blocked.setdefault(term.topology_key, np.zeros(snapshot.size, dtype=np.int64))[row] = 1
+        for key, rows in blocked.items():
+            sums, codes = self._domains(key, rows)
+            passes &= (codes == 0) | (sums[codes] == 0)
+        return passes
+
+    def passes(self) -> Bools:
+        """Rows that satisfy everything."""
+        has, keeps = self.spread()
+        passes: Bools = has & keeps & self.affinity() & self.anti_affinity()
+        if self._snapshot.anti_affinity_pods:
+            passes &= self.tolerated_by_others()
+        return passes
+
+    def _domains(self, key: str, counts: Ints) -> tuple[Ints, np.ndarray[tuple[int, ...], np.dtype[np.int32]]]:
+        column = self._snapshot.label(key)
+        codes = column.rows[: self._snapshot.size]
+        sums = np.bincount(codes, weights=counts, minlength=len(column.values)).astype(np.int64)
+        return sums, codes
+
+    def _matches_all(self, other: PodFacts) -> bool:
+        labels = self._snapshot.namespace_labels
+        return all(term.matches(self._pod.namespace, other, labels) for term in self._pod.shape.affinity)
+
+    def _matcher(self, term: AffinityTerm) -> Callable[[PodFacts], bool]:
+        own, labels = self._pod.namespace, self._snapshot.namespace_labels
+        return lambda other: term.matches(own, other, labels)

@@ -1,0 +1,166 @@
+"""The whole scheduler against a fake API server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.unit.scheduler.objects import node, pod
+
+from anynode.api.errors import InternalError
+from anynode.api.objects import Object, ObjectKey, condition_of, get_path
+from anynode.api.resources import known
+from anynode.client.api_client import ApiClient
+from anynode.informers.informer import InformerFactory
+from anynode.scheduler.scheduler import Scheduler
+from anynode.testing.clock import FakeClock
+from anynode.testing.fake_api import FakeApi
+
+PODS, NODES, EVENTS = known("pods"), known("nodes"), known("events")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def api() -> FakeApi:
+    return FakeApi()
+
+
+@pytest.fixture
+async def scheduler(api: FakeApi, clock: FakeClock) -> AsyncIterator[Scheduler]:
+    client = ApiClient(api)
+    informers = InformerFactory(client, clock=clock, detect_mutation=True)
+    scheduler = Scheduler(client, informers, clock=clock, chance=random.Random(1))
+    tasks = [asyncio.create_task(informers.run()), asyncio.create_task(scheduler.run())]
+    await clock.settle()
+    yield scheduler
+    informers.check_unchanged()
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def where(api: FakeApi) -> dict[str, str]:
+    return {each["metadata"]["name"]: get_path(each, "spec", "nodeName", default="") for each in api.objects(PODS)}
+
+
+def get(api: FakeApi, name: str) -> Object:
+    return next(each for each in api.objects(PODS) if each["metadata"]["name"] == name)
+
+
+def events(api: FakeApi, reason: str) -> list[str]:
+    return [each["message"] for each in api.objects(EVENTS) if each["reason"] == reason]
+
+
+async def test_pods_are_bound_and_spread(scheduler: Scheduler, api: FakeApi, clock: FakeClock) -> None:
+    api.add(NODES, node("a"), node("b"))
+    api.add(PODS, *[pod(f"p{number}", cpu="1", memory="1Gi") for number in range(6)])
+    await clock.settle()
+    bound = list(where(api).values())
+    assert (bound.count("a"), bound.count("b")) == (3, 3)
+    assert "Successfully assigned default/p0 to" in "".join(events(api, "Scheduled"))
+
+
+async def test_a_pod_that_fits_nowhere_says_why_and_is_placed_when_it_can(
+    scheduler: Scheduler, api: FakeApi, clock: FakeClock
+) -> None:
+    api.add(NODES, node("a", cpu="2"))
+    api.add(PODS, pod("first", cpu="2"), pod("second", cpu="1"))
+    await clock.settle()
+    reason = (
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: "
+        "1 No preemption victims found for incoming pod."
+    )
+    assert where(api) == {"first": "a", "second": ""}
+    assert events(api, "FailedScheduling") == [reason]
+    condition = condition_of(get(api, "second"), "PodScheduled")
+    assert condition is not None
+    assert (condition["status"], condition["reason"], condition["message"]) == ("False", "Unschedulable", reason)
+    writes = len(api.requests)
+    await clock.advance(120)
+    assert len(api.requests) == writes  # nothing changed: nothing is tried
+    api.remove(PODS, ObjectKey("default", "first"))
+    await clock.advance(1)
+    assert where(api) == {"second": "a"}
+
+
+async def test_a_new_node_helps(scheduler: Scheduler, api: FakeApi, clock: FakeClock) -> None:
+    api.add(PODS, *[pod(f"p{number}", cpu="1") for number in range(70)])
+    await clock.settle()
+    assert set(events(api, "FailedScheduling")) == {"no nodes available to schedule pods"}
+    api.add(NODES, node("a", cpu="100"))
+    await clock.advance(1)
+    assert set(where(api).values()) == {"a"}
+
+
+async def test_a_heartbeat_wakes_nobody(scheduler: Scheduler, api: FakeApi, clock: FakeClock) -> None:
+    api.add(NODES, node("a", cpu="1"))
+    api.add(PODS, pod("p", cpu="2"))
+    await clock.settle()
+    before = len(events(api, "FailedScheduling"))
+    beat = node("a", cpu="1")
+    api.put(NODES, {**beat, "status": {**beat["status"], "conditions": [{"type": "Ready", "status": "True"}]}})
+    await clock.advance(10)
+    assert len(events(api, "FailedScheduling")) == before
+
+
+async def test_a_failed_binding_is_taken_back_and_tried_again(
+    scheduler: Scheduler, api: FakeApi, clock: FakeClock
+) -> None:
+    api.add(NODES, node("a"))
+    api.refuse(InternalError("no"), path="/binding")
+    api.add(PODS, pod("p", cpu="4"))
+    await clock.settle()
+    assert where(api) == {"p": ""}
+    assert events(api, "FailedScheduling") == ["binding rejected: no"]
+    await clock.advance(3)
+    assert where(api) == {"p": "a"}
+
+
+async def test_assumed_pods_count_before_they_are_bound(scheduler: Scheduler, api: FakeApi, clock: FakeClock) -> None:
+    api.add(NODES, node("a", cpu="1"), node("b", cpu="1"))
+    api.add(PODS, pod("p", cpu="1"), pod("q", cpu="1"))
+    await clock.settle()
+    assert set(where(api).values()) == {"a", "b"}
+    assert not scheduler._assumed
+
+
+async def test_others_pods_and_gated_pods_are_left_alone(scheduler: Scheduler, api: FakeApi, clock: FakeClock) -> None:
+    api.add(NODES, node("a"))
+    api.add(PODS, pod("theirs", schedulerName="mine"), pod("gated", schedulingGates=[{"name": "g"}]))
+    await clock.settle()
+    assert set(where(api).values()) == {""}
+    api.put(PODS, pod("gated"))
+    await clock.settle()
+    assert where(api)["gated"] == "a"
+
+
+async def test_finished_pods_free_their_room(scheduler: Scheduler, api: FakeApi, clock: FakeClock) -> None:
+    api.add(NODES, node("a", cpu="1"))
+    api.add(PODS, pod("job", cpu="1"), pod("next", cpu="1"))
+    await clock.settle()
+    done = get(api, "job")
+    api.put(PODS, {**done, "status": {"phase": "Succeeded"}})
+    await clock.advance(1)
+    assert where(api) == {"job": "a", "next": "a"}
+
+
+async def test_anti_affinity_end_to_end(scheduler: Scheduler, api: FakeApi, clock: FakeClock) -> None:
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "x"}}}
+    affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    api.add(NODES, node("a"), node("b"))
+    api.add(PODS, *[pod(f"p{number}", labels={"app": "x"}, affinity=affinity) for number in range(3)])
+    await clock.settle()
+    assert sorted(where(api).values()) == ["", "a", "b"]
+    [message] = events(api, "FailedScheduling")
+    assert "2 node(s) didn't match pod anti-affinity rules" in message
+    api.add(NODES, node("c"))
+    await clock.advance(1)
+    assert sorted(where(api).values()) == ["a", "b", "c"]
