@@ -1,0 +1,126 @@
+"""From Services to pods and back: which pods a Service has, their ports, and which changes matter. Pure.
+
+Source: kubernetes ``staging/src/k8s.io/endpointslice/{utils,util/controller_utils}.go``, 1.36.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from anynode.api.objects import Object, get_path, is_deleting, labels_of, name_of, namespace_of, uid_of
+from anynode.api.resources import known
+from anynode.controllers.pods import is_ready, is_terminal
+from anynode.controllers.selection import labelled
+from anynode.informers.store import Store
+
+SERVICES = known("services")
+HEADLESS = "service.kubernetes.io/headless"
+
+
+def selector_of(service: Object) -> Mapping[str, str]:
+    """The plain label selector; empty when somebody else keeps the endpoints."""
+    if get_path(service, "spec", "type") == "ExternalName":
+        return {}
+    found: Mapping[str, str] = get_path(service, "spec", "selector", default={})
+    return found
+
+
+def pods_of(service: Object, pods: Store, *, terminating: bool) -> list[Object]:
+    """The pods behind a Service that have an address; ``terminating`` ones too, or not."""
+    return [
+        pod
+        for pod in labelled(pods, namespace_of(service), selector_of(service))
+        if not is_terminal(pod) and addresses_of(pod) and (terminating or not is_deleting(pod))
+    ]
+
+
+def addresses_of(pod: Object) -> list[str]:
+    listed = [each.get("ip") or "" for each in get_path(pod, "status", "podIPs", default=())]
+    found = [each for each in listed if each]
+    single = get_path(pod, "status", "podIP", default="")
+    return found or ([single] if single else [])
+
+
+def is_ipv6(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).version == 6
+    except ValueError:
+        return False
+
+
+def is_headless(service: Object) -> bool:
+    return get_path(service, "spec", "clusterIP", default="") in ("", "None")
+
+
+def publishes_unready(service: Object) -> bool:
+    return bool(get_path(service, "spec", "publishNotReadyAddresses"))
+
+
+def port_number(pod: Object, service_port: Mapping[str, Any]) -> int | None:
+    """The pod's port a Service port leads to; None when the pod has none of that name."""
+    target = service_port.get("targetPort")
+    if target is None or target == 0:
+        target = service_port.get("port")
+    if isinstance(target, int):
+        return target
+    protocol = service_port.get("protocol", "TCP")
+    sidecars = [
+        each for each in get_path(pod, "spec", "initContainers", default=()) if each.get("restartPolicy") == "Always"
+    ]
+    for container in [*get_path(pod, "spec", "containers", default=()), *sidecars]:
+        for port in container.get("ports") or ():
+            if port.get("name") == target and port.get("protocol", "TCP") == protocol:
+                return int(port["containerPort"])
+    return None
+
+
+def ports_of(service: Object, pod: Object) -> list[Object]:
+    """The ports of ``pod`` that ``service`` leads to: name, port, protocol, appProtocol."""
+    found = []
+    for each in get_path(service, "spec", "ports", default=()):
+        number = port_number(pod, each)
+        if number is None:
+            continue
+        port: Object = {"name": each.get("name") or "", "port": number, "protocol": each.get("protocol", "TCP")}
+        if each.get("appProtocol"):
+            port["appProtocol"] = each["appProtocol"]
+        found.append(port)
+    return found
+
+
+def hostname_of(pod: Object, service: Object) -> str:
+    """The host name the pod has in the Service's domain, if it asked for one."""
+    spec = pod.get("spec") or {}
+    if spec.get("hostname") and spec.get("subdomain") == name_of(service):
+        return str(spec["hostname"])
+    return ""
+
+
+def target_reference(pod: Object) -> Object:
+    return {"kind": "Pod", "namespace": namespace_of(pod), "name": name_of(pod), "uid": uid_of(pod)}
+
+
+def looks(pod: Object) -> tuple[object, ...]:
+    """What of a pod shows in endpoints."""
+    spec = pod.get("spec") or {}
+    return (
+        labels_of(pod),
+        addresses_of(pod),
+        is_ready(pod),
+        is_deleting(pod),
+        is_terminal(pod),
+        spec.get("nodeName"),
+        spec.get("hostname"),
+        spec.get("subdomain"),
+    )
+
+
+def changed(old: Object | None, new: Object) -> Iterable[Object]:
+    """The states of a pod whose Services must look again."""
+    if old is None:
+        return (new,)
+    if looks(old) == looks(new):
+        return ()
+    return (new,) if labels_of(old) == labels_of(new) else (old, new)
