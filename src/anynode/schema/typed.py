@@ -197,6 +197,15 @@ def _anything(value: Any, _: list[str]) -> Any:
     return value
 
 
+def _managed_fields(value: Any, _: list[str]) -> Any:
+    if value.__class__ is not list:
+        raise FieldTypeError(json_kind(value), "[]v1.ManagedFieldsEntry")
+    for entry in value:
+        if entry is not None and not isinstance(entry, dict):
+            raise FieldTypeError(json_kind(entry), "v1.ManagedFieldsEntry")
+    return value
+
+
 # Lists, maps and structs
 
 
@@ -351,6 +360,8 @@ class Compiled:
 
     def _slot(self, field: Field) -> tuple[type | None, Checker]:
         keep = field.pointer or not field.omitempty
+        if field.name == "managedFields":
+            return None, _managed_fields  # an empty list is an order to forget them, so it has to stay
         if not field.shape:
             plain = {"s": str, "b": bool}.get(field.kind)
             return plain, self._one(field, keep)
@@ -412,16 +423,19 @@ def compiled(types: Types) -> Compiled:
     return found
 
 
-def check_fields(obj: Any, type_name: str, types: Types, body: bytes | None = None) -> tuple[Object, Sequence[str]]:
+def check_fields(
+    obj: Any, type_name: str, types: Types, body: bytes | None = None, known: Object | None = None
+) -> tuple[Object, Sequence[str]]:
     """``(object as Go has it after reading, complaints such as 'unknown field "spec.foo"')``.
 
     Raises ``DecodeError`` with Go's message for a value of a wrong type; ``body``, the JSON the object was read from,
-    makes the message name numbers as they were written.
+    makes the message name numbers as they were written. ``known`` is an object that was checked before: what stands in
+    both at the top (``spec`` of a status patch, say) is not looked at again.
     """
     unknown: list[str] = []
     check = compiled(types).struct(type_name)
     try:
-        found = check(obj, unknown)
+        found = check(obj, unknown) if known is None else _check_new(check, obj, known, unknown)
     except FieldTypeError:
         if body is None:
             raise
@@ -430,3 +444,13 @@ def check_fields(obj: Any, type_name: str, types: Types, body: bytes | None = No
     if unknown:
         return found, [f'unknown field "{path[1:] if path[0] == "." else path}"' for path in unknown]
     return found, ()
+
+
+def _check_new(check: _Struct, obj: Object, known: Object, unknown: list[str]) -> Object:
+    changed = {name: value for name, value in obj.items() if value is None or known.get(name) is not value}
+    if len(changed) == len(obj):
+        found: Object = check(obj, unknown)
+        return found
+    checked = check(changed, unknown)
+    kept = {name: value for name, value in obj.items() if name not in changed}
+    return {**checked, **kept}
