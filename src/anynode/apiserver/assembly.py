@@ -10,10 +10,12 @@ import dataclasses
 import ipaddress
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from anynode.admission import builtin
+from anynode.admission.chain import Attributes, Chain, Operation
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api import resources
@@ -41,8 +43,9 @@ from anynode.registry.expiry import EventExpiry
 from anynode.registry.items import CacheEvent
 from anynode.registry.kinds import Kind, View, views_of
 from anynode.registry.namespaces import NamespaceStore
+from anynode.registry.ownership import ManagedFields
 from anynode.registry.services import ServiceStore
-from anynode.registry.store import Admit, Ownership, ResourceStore, admit_all
+from anynode.registry.store import Admit, Ownership, ResourceStore
 from anynode.registry.watch_cache import ResourceCache, WatchCache
 from anynode.schema import types as type_table
 from anynode.schema.kinds.catalogue import rules_of
@@ -105,6 +108,7 @@ class Assembly:
         self.policy = Policy()
         self.authorizer = Authorizer(self.policy)
         self.served = self._build_served()
+        self.admission = Chain(builtin.plugins(self.lookup, self._all_of, clock=clock, chance=random))
         self.metrics = Metrics()
         self.server = self._build_server()
 
@@ -142,12 +146,13 @@ class Assembly:
         return build(kind, cache, self._storage, clock=self.clock, random=self._random, ownership=ownership)
 
     def _ownership(self, resource: Resource) -> Ownership | None:
-        return None
+        name = self.types.of_kind(resource.api_version, resource.kind)
+        return ManagedFields(resource, name, self.types) if name else None
 
     def _build_server(self) -> ApiServer:
         bodies = Bodies(self.types, self.catalogue)
         reader = Reader(self.cache, self._storage, self.clock)
-        writer = Writer(bodies, reader, self._admit_for)
+        writer = Writer(bodies, reader, self._admit_for, self.clock)
         budgets = self.served.get(("policy", "v1", "poddisruptionbudgets"))
         subresources = Subresources(reader, writer, bodies, self.clock, self.tokens, budgets.store if budgets else None)
         reviews = Reviews(bodies, self.authorizer, self._review_token, self.clock)
@@ -213,7 +218,29 @@ class Assembly:
         return claims.user(), [each for each in claims.audiences if each in wanted], ""
 
     def _admit_for(self, info: RequestInfo, resource: Resource, user: User, dry_run: bool) -> Admit:
-        return admit_all
+        chain = self.admission
+
+        async def admit(operation: Operation, obj: Object | None, old: Object | None) -> Object | None:
+            return await chain.admit(
+                Attributes(
+                    operation=operation,
+                    resource=resource,
+                    subresource=info.subresource,
+                    namespace=info.namespace,
+                    name=info.name,
+                    obj=obj,
+                    old=old,
+                    user=user,
+                    dry_run=dry_run,
+                )
+            )
+
+        return admit
+
+    def _all_of(self, resource: Resource) -> Iterable[Object]:
+        """Every stored object of a small kind, for admission."""
+        served = self.served.get((resource.group, resource.version, resource.plural))
+        return () if served is None else (item.object for item in served.store.cache.scan())
 
     def _follow_policy(self) -> None:
         """Keep the RBAC policy as the stored roles and bindings say."""

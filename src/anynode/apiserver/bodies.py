@@ -59,13 +59,15 @@ class Bodies:
 
     def checked(self, obj: Object, api_version: str, kind: str, what: str) -> tuple[Object, Sequence[str]]:
         """``obj`` as Go's round trip through the type makes it, and its unknown fields."""
-        name = self.types.of_kind(api_version, kind)
-        if not name:
-            return obj, ()
         try:
-            return decode.check_fields(obj, name, self.types)
+            return self.try_checked(obj, api_version, kind)
         except decode.DecodeError as error:
             raise errors.BadRequest(f"{what}{error}") from error
+
+    def try_checked(self, obj: Object, api_version: str, kind: str) -> tuple[Object, Sequence[str]]:
+        """The same; raises ``DecodeError``."""
+        name = self.types.of_kind(api_version, kind)
+        return decode.check_fields(obj, name, self.types) if name else (obj, ())
 
     def _parsed(self, request: ApiRequest, kind: str) -> tuple[Object, Sequence[str]]:
         if request.obj is not None:
@@ -78,10 +80,7 @@ class Bodies:
             parsed, complaints = decode.decode_yaml(body) if media == negotiation.YAML else decode.decode_json(body)
         except decode.DecodeError as error:
             what = f"the object provided is unrecognized (must be of type {kind}): "
-            said = str(error)
-            if media != negotiation.PROTOBUF:
-                said = f"couldn't get version/kind; json parse error: {said}"
-            raise errors.BadRequest(f"{what}{said} ({_shown(body)})") from error
+            raise errors.BadRequest(f"{what}{error} ({_shown(body)})") from error
         return parsed, complaints
 
     def _of_kind(self, obj: Object, api_version: str, kind: str) -> Object:

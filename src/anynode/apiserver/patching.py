@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import orjson
+
+from anynode.aio.clock import Clock
 from anynode.api import errors, patches
 from anynode.api.objects import Object, meta
 from anynode.api.resources import Resource
@@ -16,9 +19,9 @@ from anynode.api.wire import ApiRequest
 from anynode.apiserver import negotiation
 from anynode.apiserver.bodies import Bodies, report
 from anynode.apiserver.requestinfo import RequestInfo, is_true
-from anynode.apiserver.served import Served
+from anynode.registry.deletion import timestamp
 from anynode.registry.store import Write
-from anynode.schema import decode, strategic
+from anynode.schema import decode, fields, managed_fields, strategic
 
 JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH = negotiation.PATCHES
 
@@ -28,23 +31,16 @@ Change = Callable[[Object | None], Object]
 class Patcher:
     """Prepares patches."""
 
-    def __init__(self, bodies: Bodies) -> None:
+    def __init__(self, bodies: Bodies, clock: Clock) -> None:
         self._bodies = bodies
+        self._clock = clock
 
     def media_types(self, resource: Resource) -> tuple[str, ...]:
         """The kinds of patch this resource takes."""
-        return negotiation.PATCHES if self._bodies.types.of_kind(resource.api_version, resource.kind) else (
-            JSON_PATCH, MERGE_PATCH, APPLY_PATCH,
-        )  # fmt: skip
+        known = self._bodies.types.of_kind(resource.api_version, resource.kind)
+        return negotiation.PATCHES if known else (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 
     def prepared(
-        self, served: Served, info: RequestInfo, request: ApiRequest, media: str, write: Write, validation: str
-    ) -> Change:
-        """What the patch does to an object of ``served``; raises ``BadRequest`` for one that cannot be read."""
-        resource = served.resource
-        return self.prepared_for(resource.api_version, resource.kind, info, request, media, write, validation)
-
-    def prepared_for(
         self,
         api_version: str,
         kind: str,
@@ -54,41 +50,52 @@ class Patcher:
         write: Write,
         validation: str,
     ) -> Change:
-        """What the patch does to an object of this kind."""
-        patch, complaints = self._read(request, media)
-        report(complaints, validation, write.warnings, "")
-        said: list[str] = []
+        """What the patch does to an object of this kind; raises ``BadRequest`` for one that cannot be read."""
+        if media == APPLY_PATCH:
+            return self._apply(api_version, kind, info, request, write, validation)
+        patch, doubled = self._read(request, media)
         patched = self._patch(api_version, kind, media, patch)
-        what = f'{kind} in version "{api_version.rpartition("/")[2]}" cannot be handled as a {kind}: '
+        said: list[str] = []
 
         def change(live: Object | None) -> Object:
-            assert live is not None
+            if live is None:
+                raise errors.NotFound("there is nothing to patch")
             result = patched(live)
             if not isinstance(result, dict):
-                raise errors.BadRequest("the patched object is no JSON object")
-            checked, unknown = self._bodies.checked(result, api_version, kind, what)
-            if list(unknown) != said:
-                said[:] = unknown
-                report(unknown, validation, write.warnings, what)
+                raise _invalid(_json(result), "expected an object")
+            try:
+                checked, unknown = self._bodies.try_checked(result, api_version, kind)
+            except decode.DecodeError as error:
+                raise _invalid(self._shown(media, patch, result), str(error)) from error
+            complaints = [*doubled, *unknown]
+            if complaints and validation == "Strict":
+                said_wrong = f"strict decoding error: {', '.join(complaints)}"
+                raise _invalid(self._shown(media, patch, result), said_wrong)
+            if complaints and complaints != said:
+                said[:] = complaints
+                report(complaints, validation, write.warnings, "")
             return _named(checked, info)
 
         return change
+
+    def _shown(self, media: str, patch: Any, result: Object) -> str:
+        return go_text(patch) if media == STRATEGIC_PATCH else _json(result)
 
     def _read(self, request: ApiRequest, media: str) -> tuple[Any, Sequence[str]]:
         if request.obj is not None:
             return request.obj, ()
         try:
-            if media == APPLY_PATCH:
-                return decode.decode_yaml(request.body)
-            return decode.decode_json(request.body)
+            if media == JSON_PATCH:
+                return decode.decode_json_patch(request.body)
+            return decode.decode_patch_document(request.body, strategic=media == STRATEGIC_PATCH)
         except decode.DecodeError as error:
-            raise errors.BadRequest(f"error decoding patch: {error}") from error
+            raise errors.BadRequest(str(error)) from error
 
     def _patch(self, api_version: str, kind: str, media: str, patch: Any) -> Callable[[Object], Any]:
         if media == JSON_PATCH:
-            return lambda live: self._json_patched(live, patch)
+            return lambda live: _json_patched(live, patch)
         if media == MERGE_PATCH:
-            return lambda live: self._merged(live, patch)
+            return lambda live: _merged(live, patch)
         name = self._bodies.types.of_kind(api_version, kind)
         return lambda live: self._strategic(live, patch, name)
 
@@ -96,35 +103,102 @@ class Patcher:
         try:
             return strategic.merge(live, patch, name, self._bodies.types)
         except strategic.StrategicError as error:
-            raise errors.BadRequest(str(error)) from error
+            reason = {400: "BadRequest", 422: "Invalid"}.get(error.code, "")
+            raise errors.ApiError(str(error), code=error.code, reason=reason) from error
 
-    def _json_patched(self, live: Object, operations: Any) -> Any:
-        try:
-            return patches.json_patch(live, operations)
-        except patches.TooManyOperations as error:
-            raise errors.RequestEntityTooLarge(str(error)) from error
-        except patches.PatchError as error:
-            raise errors.ApiError(str(error), code=422, reason="Invalid") from error
+    # --- server-side apply
 
-    def _merged(self, live: Object, patch: Any) -> Any:
+    def _apply(
+        self, api_version: str, kind: str, info: RequestInfo, request: ApiRequest, write: Write, validation: str
+    ) -> Change:
+        manager = request.argument("fieldManager")
+        if not manager:
+            found = fields.required(fields.FieldPath("fieldManager"), "is required for apply patch")
+            raise errors.invalid("PatchOptions", "meta.k8s.io", "", [found.cause()])
+        config, doubled = self._read_config(request)
+        if doubled and validation == "Strict":
+            raise errors.BadRequest(f"error strict decoding YAML: {', '.join(doubled)}")
+        report(doubled, validation, write.warnings, "")
+        write.applied = True
+        name = self._bodies.types.of_kind(api_version, kind)
+        force = is_true(request.argument("force"))
+        what = f'{kind} in version "{api_version.rpartition("/")[2]}" cannot be handled as a {kind}: '
+
+        def change(live: Object | None) -> Object:
+            result = managed_fields.apply(
+                live,
+                config,
+                manager=manager,
+                force=force,
+                subresource=info.subresource,
+                api_version=api_version,
+                kind=kind,
+                time=timestamp(self._clock.now()),
+                type_name=name,
+                types=self._bodies.types,
+            )
+            checked, _ = self._bodies.checked(result, api_version, kind, what)
+            return _named(checked, info)
+
+        return change
+
+    def _read_config(self, request: ApiRequest) -> tuple[Object, Sequence[str]]:
+        if request.obj is not None:
+            return request.obj, ()
         try:
-            return patches.merge_patch(live, patch)
-        except patches.PatchError as error:
-            raise errors.BadRequest(str(error)) from error
+            return decode.decode_yaml(request.body)
+        except decode.DecodeError as error:
+            raise errors.BadRequest(f"error decoding YAML: {error}") from error
+
+
+def _json_patched(live: Object, operations: Any) -> Any:
+    try:
+        return patches.json_patch(live, operations)
+    except patches.TooManyOperations as error:
+        raise errors.RequestEntityTooLarge(str(error)) from error
+    except patches.BadPatch as error:
+        raise errors.BadRequest(str(error)) from error
+    except patches.PatchError as error:
+        raise errors.ApiError(str(error), code=422, reason="Invalid", details={}) from error
+
+
+def _merged(live: Object, patch: Any) -> Any:
+    try:
+        return patches.merge_patch(live, patch)
+    except patches.PatchError as error:
+        raise errors.BadRequest(str(error)) from error
+
+
+def _invalid(value: str, why: str) -> errors.Invalid:
+    return errors.invalid("", "", "", [fields.invalid(fields.FieldPath("patch"), value, why).cause()])
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, dict):
+        value = dict(sorted(value.items()))
+    return orjson.dumps(value).decode()
+
+
+def go_text(value: Any) -> str:
+    """A value as Go's ``%+v`` prints it: ``map[a:1 b:[x y]]``."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{go_text(item)}' for key, item in sorted(value.items()))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(go_text(item) for item in value)}]"
+    if value is None:
+        return "<nil>"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
 
 
 def _named(obj: Object, info: RequestInfo) -> Object:
     """``obj``, which a patch may not rename."""
-    metadata = obj.get("metadata")
-    if not isinstance(metadata, dict):
-        obj = {**obj, "metadata": {"name": info.name}}
-    if not meta(obj).get("name"):
+    said = meta(obj).get("name") or ""
+    if not said:
         raise errors.BadRequest(
             f"the name of the object ({info.name} based on URL) was undeterminable: name must be provided"
         )
+    if said != info.name:
+        raise errors.BadRequest(f"the name of the object ({said}) does not match the name on the URL ({info.name})")
     return obj
-
-
-def forced(request: ApiRequest) -> bool:
-    """Whether an apply takes over fields of others."""
-    return is_true(request.argument("force"))

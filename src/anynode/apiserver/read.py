@@ -226,7 +226,7 @@ class Reader:
         version = await self._list_version(options)
         start, revision = "", self._cache.revision
         exact = options.match == "Exact" or (bool(version) and bool(options.limit) and not options.match)
-        legacy_any = options.resource_version == "0" and not options.token
+        any_version = options.resource_version == "0" and not options.match == "Exact"
         if options.token:
             found = continuation.decode(options.token)
             start = scope + found.start
@@ -236,7 +236,7 @@ class Reader:
             revision = version
         source = await self._scan(served, scope, start, revision, options) if exact else None
         items = served.store.cache.scan(scope, start) if source is None else source
-        limit = 0 if legacy_any and options.token == "" else options.limit
+        limit = 0 if any_version else options.limit
         return self._page(served, selection, scope, items, limit, revision, start)
 
     async def _list_version(self, options: ListOptions) -> Revision:

@@ -234,8 +234,10 @@ class ApiServer:
         if resource.namespaced:
             if not info.namespace and info.verb not in ("list", "watch"):
                 raise no_such_resource() if info.name else method_not_allowed()
-        elif info.namespace and resource.plural != "namespaces":
-            raise no_such_resource()
+        elif info.namespace:
+            if resource.plural != "namespaces":
+                raise no_such_resource()
+            info.namespace = ""  # authorization looked at it; as a key a namespace has only its name
         if info.verb == "create" and info.name and not info.subresource:
             raise method_not_allowed()
         if info.verb in ("update", "patch") and not info.name:
@@ -251,8 +253,6 @@ class ApiServer:
             return health
         known = self._find_document(path)
         if known is None:
-            if path.startswith(("/api/", "/apis/")):
-                raise no_such_resource()
             return not_found_page()
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()

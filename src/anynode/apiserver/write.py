@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from anynode.aio.clock import Clock
 from anynode.api import errors
 from anynode.api.objects import Object, meta
 from anynode.api.resources import Resource
@@ -28,6 +29,8 @@ from anynode.schema import decode, fields
 MANAGER_BYTES = 128
 COLLECTION_WORKERS = 16
 NAMESPACE_MISMATCH = "the namespace of the provided object does not match the namespace sent on the request"
+
+_SCHEME = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"
 
 AdmitFor = Callable[[RequestInfo, Resource, User, bool], Admit]
 """(target, resource, user, dry run) -> the admission of that write."""
@@ -64,11 +67,11 @@ def is_dry_run(request: ApiRequest, options: str) -> bool:
 class Writer:
     """Carries out writes of every resource."""
 
-    def __init__(self, bodies: Bodies, reader: Reader, admit_for: AdmitFor) -> None:
+    def __init__(self, bodies: Bodies, reader: Reader, admit_for: AdmitFor, clock: Clock) -> None:
         self._bodies = bodies
         self._reader = reader
         self._admit_for = admit_for
-        self._patcher = Patcher(bodies)
+        self._patcher = Patcher(bodies, clock)
 
     def write_of(self, served: Served, info: RequestInfo, request: ApiRequest, user: User, options: str) -> Write:
         """The circumstances of a write; raises ``Invalid`` for options that make no sense."""
@@ -147,7 +150,7 @@ class Writer:
         write = self.write_of(served, info, request, user, "PatchOptions")
         validation = field_validation(request, "PatchOptions")
         apply = media == "application/apply-patch+yaml"
-        change = self._patcher.prepared(served, info, request, media, write, validation)
+        change = self._patcher.prepared(resource.api_version, resource.kind, info, request, media, write, validation)
 
         def changed(old: Object | None) -> Object:
             if old is None and not apply:
@@ -165,7 +168,7 @@ class Writer:
         """What a patch of the Scale does to it."""
         media = negotiation.content_type(request.headers.get("content-type", ""), negotiation.PATCHES)
         validation = field_validation(request, "PatchOptions")
-        change = self._patcher.prepared_for("autoscaling/v1", "Scale", info, request, media, write, validation)
+        change = self._patcher.prepared("autoscaling/v1", "Scale", info, request, media, write, validation)
         return lambda scale: in_namespace(change(scale), info.namespace, served.resource)
 
     def _served_shape(self, served: Served, obj: Object) -> Object:
@@ -211,12 +214,12 @@ class Writer:
             else:
                 obj, _ = decode.decode_json(request.body)
         except decode.DecodeError as error:
-            raise errors.BadRequest(f"couldn't get version/kind; json parse error: {error}") from error
+            raise errors.BadRequest(str(error)) from error
         kind = obj.get("kind") or "DeleteOptions"
         if kind != "DeleteOptions":
-            raise errors.BadRequest(f"decoded object cannot be converted to DeleteOptions: {kind}")
-        what = 'DeleteOptions in version "v1" cannot be handled as a DeleteOptions: '
-        checked, _ = self._bodies.checked({**obj, "kind": kind, "apiVersion": "v1"}, "v1", "DeleteOptions", what)
+            version = obj.get("apiVersion") or "v1"
+            raise errors.BadRequest(f'no kind "{kind}" is registered for version "{version}" in scheme "{_SCHEME}"')
+        checked, _ = self._bodies.checked({**obj, "kind": kind, "apiVersion": "v1"}, "v1", "DeleteOptions", "")
         return checked
 
     async def delete_collection(

@@ -12,7 +12,7 @@ import dataclasses
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from anynode.aio.clock import Clock
 from anynode.api import errors
@@ -31,19 +31,24 @@ GENERATED_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 GENERATED_MOST_BASE = 58
 GENERATE_TRIES = 8
 
-Admit = Callable[[str, Object | None, Object | None], Awaitable[Object | None]]
+Operation = Literal["CREATE", "UPDATE", "DELETE"]
+Admit = Callable[[Operation, Object | None, Object | None], Awaitable[Object | None]]
 """(operation, new, old) -> the object as admitted; raises ``ApiError``."""
 
 
-async def admit_all(_operation: str, obj: Object | None, _old: Object | None) -> Object | None:
+async def admit_all(_operation: Operation, obj: Object | None, _old: Object | None) -> Object | None:
     return obj
 
 
 class Ownership(Protocol):
     """Who owns which field: keeps ``metadata.managedFields``."""
 
-    def updated(self, live: Object | None, new: Object, *, manager: str, subresource: str, time: str) -> list[Object]:
-        """The entries after ``manager`` changed ``live`` into ``new``."""
+    def owned(self, live: Object | None, new: Object, *, manager: str, subresource: str, time: str) -> Object:
+        """``new`` with the entries after ``manager`` changed ``live`` into it."""
+        ...
+
+    def settled(self, stored: Object, old: Object) -> Object:
+        """``stored`` with the old entries' times where nothing else differs."""
         ...
 
 
@@ -160,9 +165,9 @@ class ResourceStore:
         return {**obj, "metadata": kept}
 
     async def _create_named(self, obj: Object, write: Write) -> Item:
-        admitted = await write.admit("CREATE", obj, None)
+        admitted = await write.admit("CREATE", self._owned(None, obj, write), None)
         assert admitted is not None
-        obj = self._prepared_create(self._owned(None, admitted, write), write)
+        obj = self._prepared_create(admitted, write)
         obj = self.on_create(obj, write)
         name = str(meta(obj).get("name") or "")
         namespace = str(meta(obj).get("namespace") or "")
@@ -197,13 +202,8 @@ class ResourceStore:
     def _owned(self, live: Object | None, new: Object, write: Write) -> Object:
         if self._ownership is None or write.applied:
             return new
-        entries = self._ownership.updated(
-            live, new, manager=write.manager, subresource=write.subresource, time=deletion.timestamp(self._clock.now())
-        )
-        kept = {field: value for field, value in meta(new).items() if field != "managedFields"}
-        if entries:
-            kept["managedFields"] = entries
-        return {**new, "metadata": kept}
+        now = deletion.timestamp(self._clock.now())
+        return self._ownership.owned(live, new, manager=write.manager, subresource=write.subresource, time=now)
 
     # --- update
 
@@ -223,8 +223,8 @@ class ResourceStore:
                 return await self._create_on_update(key, change(None), write), True
             old = item.object
             new = await self._changed(old, change(old), item, rules, write)
-            stored = canonical(new, self.kind.resource)
-            if _unchanged(stored, old):
+            stored = self._settled(canonical(new, self.kind.resource), old)
+            if stored is None:
                 self.on_abandoned(new, old, write)
                 return item, False
             if write.dry_run:
@@ -241,30 +241,37 @@ class ResourceStore:
             self.on_written(item.object, old)
             return item, False
 
+    def _settled(self, stored: Object, old: Object) -> Object | None:
+        """``stored``; None when writing it would change nothing but times of field ownership."""
+        before = {**old, "metadata": {**old["metadata"], "resourceVersion": ""}}
+        if stored == before:
+            return None
+        if self._ownership is not None:
+            settled = self._ownership.settled(stored, before)
+            return None if settled is not stored and settled == before else settled
+        return stored
+
     async def _create_on_update(self, key: str, obj: Object, write: Write) -> Item:
         given = meta(obj)
         if given.get("uid"):
-            why = f"Precondition failed: UID in precondition: {given['uid']}, UID in object meta: "
-            raise errors.conflict(self.kind.resource, key.rpartition("/")[2], why)
-        if given.get("resourceVersion"):
-            raise self._not_found(key)
-        return await self.create(obj, write)
+            raise self._wrong_uid(key, given["uid"], "")
+        kept = {field: value for field, value in given.items() if field != "resourceVersion"}
+        return await self.create({**obj, "metadata": kept}, write)
 
     async def _changed(self, old: Object, new: Object, item: Item, rules: UpdateRules, write: Write) -> Object:
         """``new`` as it would be stored in place of ``old``: defaulted, admitted, prepared and found valid."""
         self._check_identity(old, new, item, rules)
-        admitted = await write.admit("UPDATE", new, old)
+        admitted = await write.admit("UPDATE", self._owned(old, new, write), old)
         assert admitted is not None
-        new = self._owned(old, admitted, write)
-        new = self._prepared_update(new, old, rules)
+        new = self._prepared_update(admitted, old, rules)
+        write.warnings.extend(self.kind.rules.update_warnings(new, old))
         return self.on_update(new, old, write)
 
     def _check_identity(self, old: Object, new: Object, item: Item, rules: UpdateRules) -> None:
         resource, given = self.kind.resource, meta(new)
         uid = given.get("uid")
         if uid and uid != meta(old).get("uid"):
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {meta(old).get('uid')}"
-            raise errors.conflict(resource, item.name, why)
+            raise self._wrong_uid(item.key, uid, meta(old).get("uid") or "")
         version = given.get("resourceVersion")
         if not version:
             if not rules.unconditional_allowed:
@@ -276,6 +283,14 @@ class ResourceStore:
             if not version.isascii() or not version.isdigit():
                 raise errors.ApiError(f'strconv.ParseUint: parsing "{version}": invalid syntax', reason="")
             raise errors.conflict(resource, item.name)
+
+    def _wrong_uid(self, key: str, wanted: str, found: str) -> errors.Conflict:
+        why = (
+            f"StorageError: invalid object, Code: 4, Key: /registry/{self.kind.resource.plural}/{key}, "
+            f"ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, "
+            f"UID in object meta: {found}"
+        )
+        return errors.conflict(self.kind.resource, key.rpartition("/")[2], why)
 
     def _prepared_update(self, new: Object, old: Object, rules: UpdateRules) -> Object:
         before = meta(old)
@@ -401,7 +416,3 @@ def _unwritten(key: str, stored: Object, revision: Revision | None = None) -> It
         value = {**stored, "metadata": {k: v for k, v in stored["metadata"].items() if k != "resourceVersion"}}
         return Item(key, encode(value), Revision(0))
     return Item(key, with_revision(encode(stored), revision), revision)
-
-
-def _unchanged(stored: Object, old: Object) -> bool:
-    return stored == {**old, "metadata": {**old["metadata"], "resourceVersion": ""}}
