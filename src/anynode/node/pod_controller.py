@@ -273,8 +273,7 @@ class PodController:
             if patch:
                 body = {"metadata": {"uid": uid}, "status": patch}
                 answer = await self._client.patch(PODS, key, body, kind=PatchKind.STRATEGIC, subresource="status")
-                worker.written_version = resource_version_of(answer)
-                worker.api_status = answer.get("status") or {}
+                worker.wrote(answer)
             if worker.ended and is_deleting(worker.pod):
                 await self._client.delete(PODS, key, grace_seconds=0, uid=uid)
         except (NotFound, Conflict):

@@ -19,7 +19,17 @@ from collections.abc import Callable, Mapping, Sequence
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api.formats import format_duration, parse_time
-from anynode.api.objects import Object, ResourceVersion, Uid, find_condition, get_path, is_deleting, key_of, meta
+from anynode.api.objects import (
+    Object,
+    ResourceVersion,
+    Uid,
+    find_condition,
+    get_path,
+    is_deleting,
+    key_of,
+    meta,
+    resource_version_of,
+)
 from anynode.informers.recorder import EventRecorder
 from anynode.node import pod_machine, pod_plan, pod_status
 from anynode.node.handlers import HandlerError, HandlerFailed, Handlers
@@ -46,6 +56,7 @@ MOUNT_MOST_SECONDS = 122.0
 PULL_RETRY_SECONDS = 1.0
 REFRESH_SECONDS = 60.0
 REPORT_SECONDS = 5.0
+EARLY_SECONDS = 1.0
 DEADLINE = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 
 
@@ -97,6 +108,11 @@ class PodWorker:
         self._grace_changed = asyncio.Event()
         self._reported = asyncio.Event()
         self._grace: int | None = None
+        self._ending = 0
+        """How many containers are being ended now."""
+        self._early_until = 0.0
+        self._early: dict[str, ContainerReport] = {}
+        """Ends of containers that wait until somebody was told that these ran."""
         self._recover(record)
 
     # -- what happens from outside
@@ -119,6 +135,12 @@ class PodWorker:
 
     def observe(self, report: ContainerReport) -> bool:
         """A report of the provider; whether it says something new."""
+        if self._is_early(report):
+            self._early[report.container] = report
+            self._early_until = self._context.clock.monotonic() + EARLY_SECONDS
+            self._context.wake_after(self.uid, EARLY_SECONDS)
+            return False
+        self._early.pop(report.container, None)
         now = self._context.clock.monotonic()
         if not self.state.observe(report, now, self._ended_at(report, now)):
             return False
@@ -131,6 +153,31 @@ class PodWorker:
         elif report.state is ContainerState.TERMINATED:
             self._context.prober.remove(self.uid, report.container)
         return True
+
+    def _is_early(self, report: ContainerReport) -> bool:
+        """Whether a container ended before anybody was told that it ran: that is told first, within reason."""
+        record = self.state.records.get(report.container)
+        if (
+            report.state is not ContainerState.TERMINATED
+            or record is None
+            or not record.running
+            or self._ending
+            or report.container in self._early
+        ):
+            return False
+        status = self._api_container(report.container)
+        return status is None or "running" not in status["state"] or status.get("containerID") != report.container_id
+
+    def wrote(self, answer: Object) -> None:
+        """The API server answered our write: what waited for it is taken in."""
+        self.written_version = resource_version_of(answer)
+        self.api_status = answer.get("status") or {}
+        self._take_early()
+
+    def _take_early(self) -> None:
+        for report in tuple(self._early.values()):
+            if self.observe(report):
+                self._context.wake_after(self.uid, 0)
 
     def probe_result(self, container: str, attempt: int, kind: ProbeKind, success: bool) -> None:
         record = self.state.records.get(container)
@@ -251,6 +298,8 @@ class PodWorker:
 
     async def sync(self) -> None:
         """Do what the pod needs now. Called again whenever something changed; never twice at the same time."""
+        if self._early and self._context.clock.monotonic() >= self._early_until:
+            self._take_early()
         if self.ended:
             await self._leave()
             return
@@ -526,7 +575,12 @@ class PodWorker:
                 await asyncio.wait([waiting], timeout=max(0.0, deadline - context.clock.monotonic()))
         left = max(float(pod_machine.MINIMUM_GRACE_SECONDS), deadline - context.clock.monotonic())
         context.prober.remove(self.uid, name, (ProbeKind.LIVENESS, ProbeKind.STARTUP))
-        await context.provider.stop(self.uid, name, left)
+        self._ending += 1
+        self._take_early()
+        try:
+            await context.provider.stop(self.uid, name, left)
+        finally:
+            self._ending -= 1
         await self._await_end(record)
 
     async def _await_end(self, record: ContainerRecord) -> None:
@@ -677,7 +731,10 @@ def status_patch(current: Object, wanted: Object) -> Object:
 def _map_patch(current: object, wanted: object) -> object:
     if isinstance(current, dict) and isinstance(wanted, dict):
         removed = dict.fromkeys(current.keys() - wanted.keys())
-        return {**removed, **{key: value for key, value in wanted.items() if current.get(key) != value}}
+        changed = {
+            key: _map_patch(current.get(key), value) for key, value in wanted.items() if current.get(key) != value
+        }
+        return {**removed, **changed}
     return wanted
 
 

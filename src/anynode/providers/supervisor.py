@@ -73,6 +73,7 @@ class Log:
         full, part = head + b" F ", head + b" P "
         out = []
         for line in lines:
+            line = line.removesuffix(b"\r")  # as containerd's reader of lines does
             while len(line) > LINE_BYTES:
                 out.append(part + line[:LINE_BYTES] + b"\n")
                 line = line[LINE_BYTES:]
