@@ -66,7 +66,7 @@ class Table:
         group, version, plural = match["group"] or "", match["version"], match["plural"]
         name, sub = match["name"] or "", match["sub"] or ""
         if plural is None or (plural in ("status", "finalize") and match["ns"]):
-            group, plural, name, sub = "", "namespaces", "<ns>", plural or ""
+            group, plural, name, sub = "", "namespaces", "golden", plural or ""
         resource = resources.builtin().at(group, version, plural)
         if resource is None or {sub, plural} & NOT_HERE or "fieldValidation" in step[method]:
             raise Elsewhere
@@ -79,7 +79,7 @@ class Table:
                 if sub:
                     raise Elsewhere
                 return self.create(resource, body)
-            return self.change(resource, name.replace("${ns}", "<ns>"), sub, body, content_type, method)
+            return self.change(resource, name.replace("${ns}", "golden"), sub, body, content_type, method)
         except errors.ApiError as error:
             return error.status()
         except (DecodeError, PatchError) as error:
@@ -97,7 +97,7 @@ class Table:
         obj = rules.default(self.typed(resource, given))
         found = {**meta(obj), "uid": UID, "creationTimestamp": TIME}
         if resource.namespaced:
-            if found.get("namespace", "<ns>") != "<ns>":
+            if found.get("namespace", "golden") != "golden":
                 raise Elsewhere
             found["namespace"] = "golden"
         if not found.get("name") and found.get("generateName"):
@@ -153,12 +153,14 @@ class Table:
 
     def refuse(self, resource: resources.Resource, obj: Object, wrong: Sequence[fields.FieldError]) -> None:
         if wrong:
-            raise errors.invalid(resource.kind, resource.group, meta(obj).get("name", ""), fields.causes(wrong))
+            said = rules_of(resource.group, resource.kind).refused_as
+            group = resource.group if said is None else said
+            raise errors.invalid(resource.kind, group, meta(obj).get("name", ""), fields.causes(wrong))
 
 
 def fill(value: Any) -> Any:
     if isinstance(value, str):
-        return value.replace("${ns}", "<ns>" if value != "${ns}" else "<ns>")
+        return value.replace("${ns}", "golden")
     if isinstance(value, list):
         return [fill(each) for each in value]
     if isinstance(value, dict):
@@ -275,7 +277,7 @@ def settled(value: Any, key: str = "") -> Any:
             return "<time>"
         value = re.sub(r"kube-api-access-<random>", "kube-api-access-abcde", value)
         value = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>", value)
-        value = value.replace("gen-abcde", "gen-<random>").replace("namespace <ns>", "namespace golden")
+        value = value.replace("gen-abcde", "gen-<random>").replace("<ns>", "golden")
         return re.sub(r"(10\.96|127)\.\d+\.\d+\.\d+", "<ip>", value)
     return value
 

@@ -74,5 +74,7 @@ class KindRules:
     """``name -> what is wrong``; None: a DNS-1123 subdomain."""
     allow_create_on_update: bool = False
     allow_unconditional_update: bool = True
+    refused_as: str | None = None
+    """The group in the words of a refusal, where it is not the kind's own: events are core events to validation."""
     field_labels: Sequence[str] = ()
     """Field selectors beside ``metadata.name`` and ``metadata.namespace``, such as ``spec.nodeName``."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from anynode.api.objects import Object, meta, name_of
 from anynode.schema import metadata
-from anynode.schema.kinds import strategy
+from anynode.schema.kinds import core_rules, strategy
 from anynode.schema.rules import KindRules, SubresourceRules
 
 _NAME_LABEL = "kubernetes.io/metadata.name"
@@ -51,13 +51,22 @@ NAMESPACE = KindRules(
     prepare_create=_create_namespace,
     prepare_update=_update_namespace,
     prepare_status=strategy.status_only(),
+    validate=core_rules.validate_namespace,
+    validate_update=lambda new, _old: core_rules.validate_namespace(new),
+    validate_status=core_rules.validate_namespace_status,
     valid_name=metadata.label_name,
     field_labels=("status.phase", "name"),
-    subresources={"finalize": SubresourceRules(prepare=strategy.updated(counted=()))},
+    subresources={
+        "finalize": SubresourceRules(
+            prepare=strategy.updated(counted=()), validate=core_rules.validate_namespace_finalize
+        )
+    },
 )
 
 CONFIG_MAP = KindRules(
-    prepare_create=strategy.created(generation=False), prepare_update=strategy.updated(counted=(), keep=())
+    prepare_create=strategy.created(generation=False),
+    validate=core_rules.validate_config_map,
+    validate_update=core_rules.validate_config_map_update,
 )
 
 
@@ -70,10 +79,25 @@ def default_secret(secret: Object) -> Object:
     return secret if secret.get("type") else {**secret, "type": "Opaque"}
 
 
+def _secret_warnings(secret: Object) -> Sequence[str]:
+    if secret.get("type") != "kubernetes.io/tls":
+        return ()
+    data = secret.get("data") or {}
+    certificate = base64.b64decode(data.get("tls.crt") or "")
+    if b"-----BEGIN" not in certificate:
+        return ("tls: failed to find any PEM data in certificate input",)
+    if b"-----BEGIN" not in base64.b64decode(data.get("tls.key") or ""):
+        return ("tls: failed to find any PEM data in key input",)
+    return ()
+
+
 SECRET = KindRules(
     default=default_secret,
     prepare_create=strategy.created(generation=False),
-    prepare_update=strategy.updated(counted=(), keep=()),
+    validate=core_rules.validate_secret,
+    validate_update=core_rules.validate_secret_update,
+    warnings=_secret_warnings,
+    update_warnings=lambda new, _old: _secret_warnings(new),
     field_labels=("type",),
 )
 
@@ -99,8 +123,18 @@ def _default_subset(subset: Object) -> Object:
     return {**subset, "ports": [each if each.get("protocol") else {**each, "protocol": "TCP"} for each in ports]}
 
 
+def _endpoints_warnings(_: Object) -> Sequence[str]:
+    return ()
+
+
 ENDPOINTS = KindRules(
-    default=default_endpoints, prepare_create=strategy.created(generation=False), allow_create_on_update=True
+    default=default_endpoints,
+    prepare_create=strategy.created(generation=False),
+    validate=core_rules.validate_endpoints,
+    validate_update=core_rules.validate_endpoints_update,
+    warnings=_endpoints_warnings,
+    update_warnings=lambda new, _old: _endpoints_warnings(new),
+    allow_create_on_update=True,
 )
 
 
@@ -132,6 +166,9 @@ NODE = KindRules(
     prepare_create=_create_node,
     prepare_update=strategy.updated(counted=()),
     prepare_status=strategy.status_only(),
+    validate=core_rules.validate_node,
+    validate_update=core_rules.validate_node_update,
+    validate_status=core_rules.validate_node_status,
     field_labels=("spec.unschedulable",),
 )
 

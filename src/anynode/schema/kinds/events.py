@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anynode.api.objects import Object
-from anynode.schema.kinds import strategy
+from anynode.schema.kinds import core_rules, strategy
 from anynode.schema.rules import KindRules
 
 _CORE_ALWAYS: Object = {
@@ -33,6 +33,8 @@ CORE_EVENT = KindRules(
     default=_default_core,
     prepare_create=strategy.created(generation=False),
     prepare_update=strategy.updated(keep=(), counted=()),
+    validate=core_rules.validate_core_event,
+    validate_update=lambda new, _old: core_rules.validate_core_event(new),
     allow_create_on_update=True,
     field_labels=(
         "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
@@ -44,7 +46,10 @@ NEW_EVENT = KindRules(
     default=_default_new,
     prepare_create=strategy.created(generation=False),
     prepare_update=strategy.updated(keep=(), counted=()),
+    validate=core_rules.validate_new_event,
+    validate_update=core_rules.validate_new_event_update,
     allow_create_on_update=True,
+    refused_as="",
     field_labels=(
         "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion",
         "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type",

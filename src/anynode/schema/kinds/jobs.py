@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anynode.api.objects import Object, meta, name_of, uid_of
-from anynode.schema.kinds import strategy
+from anynode.schema.fields import FieldPath
+from anynode.schema.kinds import job_rules, job_status_rules, pod_warnings, strategy
 from anynode.schema.kinds.pod_defaults import default_template
 from anynode.schema.rules import KindRules
 
@@ -95,7 +96,26 @@ def with_template_labels(job: Object) -> Object:
     return {**job, "metadata": {**meta(job), "labels": labels}}
 
 
+def _job_warnings(job: Object) -> list[str]:
+    spec = job.get("spec") or {}
+    warnings: list[str] = []
+    many = (spec.get("completions") or 0) > 100_000 and (spec.get("parallelism") or 0) > 10_000
+    if spec.get("completionMode") == "Indexed" and many:
+        warnings.append(
+            "spec: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, "
+            "Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+        )
+    return warnings + pod_warnings.template_warnings(spec.get("template"), FieldPath("spec.template"))
+
+
 JOB = KindRules(
+    validate=job_rules.validate_job,
+    validate_update=job_rules.validate_job_update,
+    validate_status=job_status_rules.validate_job_status,
+    warnings=lambda job: pod_warnings.name_warnings(job) + _job_warnings(job),
+    update_warnings=lambda new, old: (
+        () if meta(new).get("generation") == meta(old).get("generation") else _job_warnings(new)
+    ),
     default=lambda job: with_template_labels(default_job(job)),
     prepare_create=lambda job: with_template_labels(_create_job(job)),
     prepare_update=strategy.updated(),
@@ -123,7 +143,16 @@ def default_cron_job(cron_job: Object) -> Object:
     return {**cron_job, "spec": spec, "status": cron_job.get("status") or {}}
 
 
+def _cron_job_warnings(cron_job: Object) -> list[str]:
+    template = (((cron_job.get("spec") or {}).get("jobTemplate") or {}).get("spec") or {}).get("template")
+    path = FieldPath("spec.jobTemplate.spec.template")
+    return pod_warnings.name_warnings(cron_job) + pod_warnings.template_warnings(template, path)
+
+
 CRON_JOB = KindRules(
+    validate=job_rules.validate_cron_job,
+    validate_update=job_rules.validate_cron_job_update,
+    warnings=_cron_job_warnings,
     default=default_cron_job,
     prepare_create=strategy.created(status={}),
     prepare_update=strategy.updated(),

@@ -6,7 +6,6 @@ Source: kubernetes ``pkg/registry/core/pod/strategy.go``, ``pkg/registry/core/po
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from anynode.api.objects import Object, labels_of, meta
 from anynode.schema.fields import FieldError, FieldPath
@@ -138,15 +137,8 @@ def prepare_status(new: Object, old: Object) -> Object:
         status["conditions"] = _with_observed(conditions, before.get("conditions") or ())
     metadata, was = dict(meta(new)), meta(old)
     for field in ("ownerReferences", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
-        _put(metadata, field, was.get(field))
+        strategy.put(metadata, field, was.get(field))
     return {**new, "metadata": metadata, "spec": old.get("spec") or {}, "status": status}
-
-
-def _put(target: dict[str, Any], field: str, value: Any) -> None:
-    if value is None:
-        target.pop(field, None)
-    else:
-        target[field] = value
 
 
 def _with_observed(conditions: Sequence[Object], before: Sequence[Object]) -> list[Object]:
@@ -167,7 +159,7 @@ def _for_status(new: Object, old: Object) -> Object:
     """``new``'s metadata as writes to a subresource leave it: all but managed fields and version are the old one's."""
     metadata = dict(meta(old))
     for field in ("managedFields", "resourceVersion"):
-        _put(metadata, field, meta(new).get(field))
+        strategy.put(metadata, field, meta(new).get(field))
     return metadata
 
 
@@ -193,7 +185,7 @@ def prepare_resize(new: Object, old: Object) -> Object:
     for kind in kinds:
         if before.get(kind):
             spec[kind] = _resized(after[kind], before[kind])
-    _put(spec, "resources", after.get("resources"))
+    strategy.put(spec, "resources", after.get("resources"))
     return _counted({**old, "metadata": _for_status(new, old), "spec": spec}, old)
 
 
@@ -203,7 +195,7 @@ def _resized(new: Sequence[Object], old: Sequence[Object]) -> list[Object]:
     merged = []
     for one, other in zip(new, old, strict=True):
         container = {**other, "resources": one.get("resources") or {}}
-        _put(container, "resizePolicy", one.get("resizePolicy"))
+        strategy.put(container, "resizePolicy", one.get("resizePolicy"))
         merged.append(container)
     return merged
 

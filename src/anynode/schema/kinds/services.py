@@ -1,6 +1,7 @@
-"""Services: defaults, what falls away with a change of type, validation.
+"""Services: defaults, and what stays or falls away when one changes.
 
-The allocation of addresses, families and node ports is the registry's. Source: kubernetes
+The allocation of addresses, families and node ports is the registry's, between ``prepare_create`` or
+``prepare_update`` and validation. Source: kubernetes
 ``pkg/apis/core/v1/defaults.go``, ``pkg/apis/core/validation/validation.go`` (ValidateService),
 ``pkg/registry/core/service/strategy.go``, ``pkg/api/service/warnings.go``, 1.36.
 """
@@ -10,17 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anynode.api.objects import Object
-from anynode.schema.kinds import strategy
+from anynode.schema import metadata
+from anynode.schema.kinds import service_rules, strategy
+from anynode.schema.kinds.service_rules import externally_accessible
 from anynode.schema.rules import KindRules
 
-NO_ADDRESS = "None"
 _AFFINITY_SECONDS = 10800
-
-
-def externally_accessible(spec: Object) -> bool:
-    """Whether traffic may come from outside: by type, or by ``externalIPs`` of a ClusterIP service."""
-    kind = spec.get("type")
-    return kind in ("LoadBalancer", "NodePort") or (kind == "ClusterIP" and bool(spec.get("externalIPs")))
 
 
 def default_service(service: Object) -> Object:
@@ -32,6 +28,8 @@ def default_service(service: Object) -> Object:
         spec["ports"] = [_default_port(each) for each in spec["ports"]]
     if not spec.get("externalTrafficPolicy") and externally_accessible(spec):
         spec["externalTrafficPolicy"] = "Cluster"
+    if spec["type"] == "ExternalName":
+        spec.pop("internalTrafficPolicy", None)
     if spec.get("internalTrafficPolicy") is None and spec["type"] in ("NodePort", "LoadBalancer", "ClusterIP"):
         spec["internalTrafficPolicy"] = "Cluster"
     if spec["type"] == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is None:
@@ -84,10 +82,58 @@ def _node_ports(spec: Object) -> list[int]:
     return [port.get("nodePort") or 0 for port in spec.get("ports") or ()]
 
 
+def _prepare_create(service: Object) -> Object:
+    service = {**strategy.with_generation(service, 0), "status": {"loadBalancer": {}}}
+    spec = service.get("spec") or {}
+    if spec.get("clusterIP") and not spec.get("clusterIPs"):
+        service = {**service, "spec": {**spec, "clusterIPs": [spec["clusterIP"]]}}
+    return service
+
+
+def _keep_allocated(after: Object, before: Object) -> None:
+    """Give back what the server had allocated and the client left out; ``after`` is changed."""
+    if needs_cluster_ip(before) and needs_cluster_ip(after):
+        if not after.get("clusterIP") and before.get("clusterIP"):
+            after["clusterIP"] = before["clusterIP"]
+        if (
+            not after.get("clusterIPs")
+            and after.get("clusterIP") == before.get("clusterIP")
+            and before.get("clusterIPs")
+        ):
+            after["clusterIPs"] = before["clusterIPs"]
+    if needs_node_port(before) and needs_node_port(after) and after.get("ports"):
+        used = set(_node_ports(before)) & set(_node_ports(after))
+        named = {port.get("name") or "": port.get("nodePort") or 0 for port in before.get("ports") or ()}
+        ports = []
+        for port in after["ports"]:
+            number = named.get(port.get("name") or "", 0)
+            if not port.get("nodePort") and number and number not in used:
+                used.add(number)
+                port = {**port, "nodePort": number}
+            ports.append(port)
+        after["ports"] = ports
+    if needs_health_check_port(before) and needs_health_check_port(after) and not after.get("healthCheckNodePort"):
+        strategy.put(after, "healthCheckNodePort", before.get("healthCheckNodePort"))
+
+
+def _level_addresses(after: Object, before: Object) -> None:
+    """Keep ``clusterIP`` and the first of ``clusterIPs`` one, whichever of them the client changed."""
+    one, many = after.get("clusterIP") or "", after.get("clusterIPs") or []
+    was, were = before.get("clusterIP") or "", before.get("clusterIPs") or []
+    if one and not many and not were:
+        after["clusterIPs"] = [one]
+    elif one != was and many == were:
+        strategy.put(after, "clusterIPs", [one] if one else None)
+    elif one == was and not many and were:
+        after.pop("clusterIP", None)
+
+
 def prepare_update(new: Object, old: Object) -> Object:
-    """Status stays; what only the old type had falls away unless the client changed it on purpose."""
+    """Status stays; what was allocated stays; what only the old type had falls away unless it was changed."""
     new = strategy.with_field(new, "status", old.get("status"))
     after, before = dict(new.get("spec") or {}), old.get("spec") or {}
+    _keep_allocated(after, before)
+    _level_addresses(after, before)
 
     def same(field: str) -> bool:
         return strategy.same_value(after.get(field), before.get(field))
@@ -121,9 +167,15 @@ def prepare_update(new: Object, old: Object) -> Object:
 
 SERVICE = KindRules(
     default=default_service,
-    prepare_create=strategy.created(status={"loadBalancer": {}}, generation=False),
+    prepare_create=_prepare_create,
     prepare_update=prepare_update,
     prepare_status=strategy.status_only(),
+    validate=service_rules.validate_service,
+    validate_update=service_rules.validate_service_update,
+    validate_status=service_rules.validate_balancer_status,
+    warnings=service_rules.service_warnings,
+    update_warnings=lambda new, _old: service_rules.service_warnings(new),
+    valid_name=metadata.label_name,
     allow_create_on_update=True,
     field_labels=("spec.clusterIP", "spec.type"),
 )

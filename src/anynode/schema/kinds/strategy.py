@@ -31,6 +31,14 @@ def with_field(obj: Object, field: str, value: Any) -> Object:
     return obj if obj.get(field) == value and field in obj else {**obj, field: value}
 
 
+def put(target: Object, field: str, value: Any) -> None:
+    """Set a field of a dict that is not shared yet; None removes it."""
+    if value is None:
+        target.pop(field, None)
+    else:
+        target[field] = value
+
+
 def without_fields(obj: Object, fields: Sequence[str]) -> Object:
     if not any(field in obj for field in fields):
         return obj

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anynode.api.objects import Object, meta
-from anynode.schema.kinds import strategy
+from anynode.schema import metadata
+from anynode.schema.fields import FieldPath
+from anynode.schema.kinds import pod_warnings, strategy, workload_rules
 from anynode.schema.kinds.pod_defaults import default_template
 from anynode.schema.kinds.volume_claims import default_claim_template
 from anynode.schema.rules import KindRules
@@ -112,7 +114,30 @@ def default_replication_controller(controller: Object) -> Object:
     return {**controller, "spec": spec, "status": _with_counts(controller, "replicas")}
 
 
+def _warnings(obj: Object) -> Sequence[str]:
+    return pod_warnings.name_warnings(obj) + _template_warnings(obj)
+
+
+def _template_warnings(obj: Object) -> list[str]:
+    template = (obj.get("spec") or {}).get("template")
+    return pod_warnings.template_warnings(template, FieldPath("spec.template"))
+
+
+def _update_warnings(new: Object, old: Object) -> Sequence[str]:
+    same = meta(new).get("generation") == meta(old).get("generation")
+    return () if same else _template_warnings(new)
+
+
+def _default_revision(revision: Object) -> Object:
+    return revision if revision.get("revision") is not None else {**revision, "revision": 0}
+
+
 REPLICATION_CONTROLLER = KindRules(
+    validate=workload_rules.validate_replication_controller,
+    validate_update=lambda new, _old: workload_rules.validate_replication_controller(new),
+    validate_status=workload_rules.validate_replica_set_status,
+    warnings=_warnings,
+    update_warnings=_update_warnings,
     default=default_replication_controller,
     prepare_create=strategy.created(status={"replicas": 0}),
     prepare_update=strategy.updated(),
@@ -120,12 +145,22 @@ REPLICATION_CONTROLLER = KindRules(
     field_labels=("status.replicas",),
 )
 DEPLOYMENT = KindRules(
+    validate=workload_rules.validate_deployment,
+    validate_update=workload_rules.validate_deployment_update,
+    validate_status=workload_rules.validate_deployment_status,
+    warnings=_warnings,
+    update_warnings=_update_warnings,
     default=default_deployment,
     prepare_create=strategy.created(status={}),
     prepare_update=strategy.updated(counted=("spec", "annotations")),
     prepare_status=strategy.status_only(keep_metadata=("labels",)),
 )
 REPLICA_SET = KindRules(
+    validate=workload_rules.validate_replica_set,
+    validate_update=workload_rules.validate_replica_set_update,
+    validate_status=workload_rules.validate_replica_set_status,
+    warnings=_warnings,
+    update_warnings=_update_warnings,
     default=default_replica_set,
     prepare_create=strategy.created(status={"replicas": 0}),
     prepare_update=strategy.updated(),
@@ -133,24 +168,35 @@ REPLICA_SET = KindRules(
     field_labels=("status.replicas",),
 )
 DAEMON_SET = KindRules(
+    validate=workload_rules.validate_daemon_set,
+    validate_update=workload_rules.validate_daemon_set_update,
+    validate_status=workload_rules.validate_daemon_set_status,
+    warnings=_warnings,
+    update_warnings=_update_warnings,
     default=default_daemon_set,
     prepare_create=strategy.created(status=dict.fromkeys(_DAEMON_COUNTS, 0)),
     prepare_update=strategy.updated(),
     prepare_status=strategy.status_only(),
 )
 STATEFUL_SET = KindRules(
+    validate=workload_rules.validate_stateful_set,
+    validate_update=workload_rules.validate_stateful_set_update,
+    validate_status=workload_rules.validate_stateful_set_status,
+    warnings=_warnings,
+    update_warnings=_update_warnings,
+    valid_name=metadata.label_name,
     default=default_stateful_set,
     prepare_create=strategy.created(status={"replicas": 0, "availableReplicas": 0}),
     prepare_update=strategy.updated(),
     prepare_status=strategy.status_only(),
 )
 
-
-def _default_revision(revision: Object) -> Object:
-    return revision if revision.get("revision") is not None else {**revision, "revision": 0}
-
-
-CONTROLLER_REVISION = KindRules(default=_default_revision, prepare_create=strategy.created(generation=False))
+CONTROLLER_REVISION = KindRules(
+    default=_default_revision,
+    prepare_create=strategy.created(generation=False),
+    validate=workload_rules.validate_controller_revision,
+    validate_update=workload_rules.validate_controller_revision_update,
+)
 
 RULES: Sequence[tuple[str, str, KindRules]] = (
     ("", "ReplicationController", REPLICATION_CONTROLLER),
