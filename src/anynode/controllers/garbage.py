@@ -1,0 +1,261 @@
+"""The garbage collector: objects whose owners are gone go too.
+
+In: every deletable kind the server serves (asked again every 30 s, so that new CRDs join). Out: deletions with UID and
+resourceVersion preconditions, owner references taken off, the finalizers ``orphan`` and ``foregroundDeletion`` carried
+out. Nothing is deleted on the word of the cache that an owner is missing: either its deletion was seen, or the server
+is asked. Source: kubernetes ``pkg/controller/garbagecollector``, 1.36;
+https://kubernetes.io/docs/concepts/architecture/garbage-collection/.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable
+
+from anynode.aio.backoff import Backoff
+from anynode.aio.tasks import Supervisor
+from anynode.api.errors import NotFound
+from anynode.api.objects import Object, ObjectKey, meta, uid_of
+from anynode.api.resources import Catalogue, GroupVersion, Resource
+from anynode.controllers.context import ControllerContext
+from anynode.controllers.discovery import discover
+from anynode.controllers.garbage_graph import FOREGROUND, ORPHAN, Graph, Node, Work, is_valid, node_of
+from anynode.controllers.pods import in_parallel
+from anynode.informers.controller import Controller, Done, Outcome, RequeueAfter
+from anynode.informers.informer import Delta, Informer
+
+logger = logging.getLogger(__name__)
+
+WORKERS = 20
+DISCOVERY_SECONDS = 30.0
+UNKNOWN_KIND_SECONDS = 30.0
+MOST_ABSENT = 5000
+IGNORED = frozenset({("", "events"), ("events.k8s.io", "events")})
+
+
+@dataclasses.dataclass(slots=True)
+class Owners:
+    """The owner references of one object, judged."""
+
+    solid: list[Object] = dataclasses.field(default_factory=list)
+    dangling: list[Object] = dataclasses.field(default_factory=list)
+    waiting: list[Object] = dataclasses.field(default_factory=list)
+    unknown: list[Object] = dataclasses.field(default_factory=list)
+
+
+class GarbageCollector:
+    """Deletes what nobody owns any more."""
+
+    def __init__(
+        self, context: ControllerContext, *, discover: Callable[[], Awaitable[Catalogue]] | None = None
+    ) -> None:
+        self._context = context
+        self._client = context.client
+        self._discover = discover or self._ask
+        self._recorder = context.recorder("garbage-collector-controller")
+        self._graph = Graph()
+        self._informers: dict[tuple[str, str], Informer] = {}
+        self._by_kind: dict[tuple[str, str], Resource] = {}
+        self._absent: collections.OrderedDict[tuple[str, str], None] = collections.OrderedDict()
+        clock = context.clock
+        self._deletions: Controller[str] = Controller("garbage-collector", self._look_at, clock=clock, workers=WORKERS)
+        self._orphanings: Controller[str] = Controller(
+            "garbage-collector-orphans", self._orphan, clock=clock, workers=WORKERS
+        )
+
+    async def _ask(self) -> Catalogue:
+        return await discover(self._client)
+
+    async def run(self) -> None:
+        """Collect until cancelled."""
+        again = Backoff(first_seconds=1.0, most_seconds=DISCOVERY_SECONDS)
+        async with Supervisor("garbage-collector", clock=self._context.clock) as tasks:
+            first = tasks.start("discovery", self._follow_discovery, restart=again)
+            tasks.start("deletions", self._deletions.run)
+            tasks.start("orphans", self._orphanings.run)
+            await first
+
+    async def _follow_discovery(self) -> None:
+        while True:
+            await self.resync()
+            await self._context.clock.sleep(DISCOVERY_SECONDS)
+
+    async def resync(self) -> None:
+        """Watch the kinds served by now that are not watched yet."""
+        new: list[Informer] = []
+        for resource in await self._discover():
+            at = (resource.group, resource.plural)
+            self._by_kind[(resource.group, resource.kind)] = resource
+            if at in self._informers or at in IGNORED or not {"delete", "list", "watch"} <= set(resource.verbs):
+                continue
+            informer = self._informers[at] = self._context.informers.informer(resource)
+            new.append(informer)
+        for informer in new:
+            informer.subscribe(self._handler(informer.resource))
+
+    def _handler(self, resource: Resource) -> Callable[[Delta], None]:
+        def handle(delta: Delta) -> None:
+            if delta.kind == "deleted":
+                uid = uid_of(delta.obj)
+                self._remember_absent(uid, "*")
+                self._enqueue(self._graph.forget(uid))
+            else:
+                self._enqueue(self._graph.observe(node_of(resource, delta.obj)))
+
+        return handle
+
+    def _enqueue(self, work: Work) -> None:
+        for uid in work.delete:
+            self._deletions.queue.add(uid)
+        for uid in work.orphan:
+            self._orphanings.queue.add(uid)
+
+    def _remember_absent(self, uid: str, namespace: str) -> None:
+        self._absent[(uid, namespace)] = None
+        while len(self._absent) > MOST_ABSENT:
+            self._absent.popitem(last=False)
+
+    async def _look_at(self, uid: str) -> Outcome:
+        node = self._graph.get(uid)
+        if node is None or (node.deleting and not node.waits_for_dependents):
+            return Done()
+        if node.waits_for_dependents:
+            await self._wait_for_dependents(node)
+            return Done()
+        if not node.owners:
+            return Done()
+        if not all(informer.synced for informer in self._informers.values()):
+            return RequeueAfter(0.2)  # an owner may be about to be listed: spare the server the question
+        owners = await self._judge(node)
+        if owners.unknown:
+            return RequeueAfter(UNKNOWN_KIND_SECONDS)
+        try:
+            await self._act(node, owners)
+        except NotFound:
+            return Done()
+        return Done()
+
+    async def _wait_for_dependents(self, node: Node) -> None:
+        """Finish a foreground deletion, or see to the dependents that block it."""
+        blocking = [each for each in self._graph.dependents(node.uid) if each.blocks(node.uid)]
+        if not blocking:
+            await self._remove_finalizer(node, FOREGROUND)
+            return
+        for each in blocking:
+            if not each.waits_for_dependents:
+                self._deletions.queue.add(each.uid)
+
+    async def _judge(self, node: Node) -> Owners:
+        owners = Owners()
+        for reference in node.owners:
+            found = self._graph.get(reference.get("uid") or "")
+            if found is not None and is_valid(node, reference, found):
+                (owners.waiting if found.waits_for_dependents else owners.solid).append(reference)
+                continue
+            if found is not None:
+                self._tell_invalid(node, reference)
+            present = await self._is_present(node, reference)
+            if present is None:
+                owners.unknown.append(reference)
+            else:
+                (owners.solid if present else owners.dangling).append(reference)
+        return owners
+
+    async def _is_present(self, node: Node, reference: Object) -> bool | None:
+        """Whether the server has this owner; None when that cannot be told."""
+        uid = reference.get("uid") or ""
+        if (uid, "*") in self._absent or (uid, node.key.namespace) in self._absent:
+            return False
+        group = GroupVersion.parse(reference.get("apiVersion") or "").group
+        resource = self._by_kind.get((group, reference.get("kind") or ""))
+        if resource is None or (resource.namespaced and not node.key.namespace):
+            return None
+        namespace = node.key.namespace if resource.namespaced else ""
+        try:
+            owner = await self._client.get(resource, ObjectKey(namespace, reference.get("name") or ""))
+        except NotFound:
+            self._remember_absent(uid, node.key.namespace)
+            return False
+        if uid_of(owner) != uid:
+            self._remember_absent(uid, node.key.namespace)
+            return False
+        return True
+
+    def _tell_invalid(self, node: Node, reference: Object) -> None:
+        kind, name, uid = reference.get("kind"), reference.get("name"), reference.get("uid")
+        at = f"{reference.get('apiVersion')}/{kind}, namespace: {node.key.namespace}"
+        text = f"ownerRef [{at}, name: {name}, uid: {uid}]"
+        regarding: Object = {
+            "apiVersion": node.resource.api_version,
+            "kind": node.resource.kind,
+            "metadata": {"name": node.key.name, "namespace": node.key.namespace, "uid": node.uid},
+        }
+        message = f'{text} does not exist in namespace "{node.key.namespace}"'
+        self._recorder.event(regarding, "Warning", "OwnerRefInvalidNamespace", message)
+
+    async def _act(self, node: Node, owners: Owners) -> None:
+        if owners.solid:
+            gone = {each.get("uid") for each in (*owners.dangling, *owners.waiting)}
+            if gone:
+                await self._patch_owners(node, [each for each in node.owners if each.get("uid") not in gone])
+            return
+        policy = "Background"
+        if owners.waiting and self._graph.has_dependents(node.uid):
+            if any(each.waits_for_dependents for each in self._graph.dependents(node.uid)):
+                # A circle: whoever waits for us must not, or all would wait forever.
+                freed = [{**each, "blockOwnerDeletion": False} for each in node.owners]
+                if freed != list(node.owners):
+                    await self._patch_owners(node, freed)
+                    return  # the event of this change brings us back
+            policy = "Foreground"
+        elif ORPHAN in node.finalizers:
+            policy = "Orphan"
+        elif FOREGROUND in node.finalizers:
+            policy = "Foreground"
+        await self._client.delete(
+            node.resource, node.key, propagation=policy, uid=node.uid, resource_version=node.resource_version
+        )
+        logger.debug("object without owner deleted", extra={"object": f"{node.resource.kind} {node.key}"})
+
+    async def _patch_owners(self, node: Node, owners: list[Object]) -> None:
+        metadata = {
+            "uid": node.uid,
+            "resourceVersion": node.resource_version,
+            "ownerReferences": owners or None,
+        }
+        await self._client.patch(node.resource, node.key, {"metadata": metadata})
+
+    async def _remove_finalizer(self, node: Node, finalizer: str) -> None:
+        try:
+            fresh = await self._client.get(node.resource, node.key)
+            finalizers = list(meta(fresh).get("finalizers") or ())
+            if uid_of(fresh) != node.uid or finalizer not in finalizers:
+                return
+            metadata = {
+                "uid": node.uid,
+                "resourceVersion": meta(fresh).get("resourceVersion"),
+                "finalizers": [each for each in finalizers if each != finalizer] or None,
+            }
+            await self._client.patch(node.resource, node.key, {"metadata": metadata})
+        except NotFound:
+            return
+
+    async def _orphan(self, uid: str) -> Outcome:
+        """Take the references of all dependents off, then let the owner go."""
+        owner = self._graph.get(uid)
+        if owner is None or not owner.orphans_dependents:
+            return Done()
+
+        async def free(node: Node) -> None:
+            try:
+                await self._patch_owners(node, [each for each in node.owners if each.get("uid") != uid])
+            except NotFound:
+                return
+
+        failures = await in_parallel(self._graph.dependents(uid), free)
+        if failures:
+            raise failures[0]
+        await self._remove_finalizer(owner, ORPHAN)
+        return Done()

@@ -1,0 +1,162 @@
+"""The chosen controllers over one set of informers: what ``anynode controllers`` and the whole cluster run.
+
+In: a client, a clock, names in the manner of ``--controllers`` (``*`` all that are on by default, ``foo`` on, ``-foo``
+off). Out: all of them running until cancelled, under a leader election where one is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import random
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol
+
+from anynode.aio.backoff import Backoff
+from anynode.aio.clock import Clock
+from anynode.aio.tasks import Supervisor
+from anynode.api.objects import ObjectKey
+from anynode.client.api_client import ApiClient
+from anynode.controllers.context import ControllerContext, Recorder
+from anynode.controllers.daemonset import DaemonSetController
+from anynode.controllers.deployment import DeploymentController
+from anynode.controllers.endpoints import EndpointsController
+from anynode.controllers.endpointslice import EndpointSliceController
+from anynode.controllers.garbage import GarbageCollector
+from anynode.controllers.job import JobController
+from anynode.controllers.job_ttl import JobTtlController
+from anynode.controllers.namespace import NamespaceController
+from anynode.controllers.node_lifecycle import NodeLifecycleController
+from anynode.controllers.pod_gc import PodGarbageCollector
+from anynode.controllers.replicaset import ReplicaSetController
+from anynode.controllers.root_ca import RootCaController
+from anynode.controllers.serviceaccount import ServiceAccountController
+from anynode.controllers.taint_eviction import TaintEvictionController
+from anynode.informers.election import Elector
+from anynode.informers.informer import InformerFactory
+from anynode.informers.recorder import EventRecorder
+
+logger = logging.getLogger(__name__)
+
+AGAIN = Backoff(first_seconds=1.0, most_seconds=30.0)
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+LEASE = ObjectKey("kube-system", "kube-controller-manager")
+
+
+class Runnable(Protocol):
+    """A controller."""
+
+    async def run(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSettings:
+    """What controllers need beside the API.
+
+    ``root_ca`` (PEM) is published when there is one; with an ``identity`` they run only while it leads.
+    """
+
+    controllers: Sequence[str] = ("*",)
+    root_ca: str = ""
+    identity: str = ""
+
+
+Maker = Callable[[ControllerContext, ControllerSettings], Mapping[str, Work]]
+
+
+def _one(make: Callable[[ControllerContext], Runnable]) -> Maker:
+    return lambda context, _: {"": make(context).run}
+
+
+def _job(context: ControllerContext, _: ControllerSettings) -> Mapping[str, Work]:
+    made = JobController(context)
+    return {"": made.run, "orphan-pods": made.run_orphans}
+
+
+def _root_ca(context: ControllerContext, settings: ControllerSettings) -> Mapping[str, Work]:
+    if not settings.root_ca:
+        return {}
+    return {"": RootCaController(context, certificate=settings.root_ca).run}
+
+
+CONTROLLERS: Mapping[str, Maker] = {
+    "namespace": _one(NamespaceController),
+    "serviceaccount": _one(ServiceAccountController),
+    "root-ca-certificate-publisher": _root_ca,
+    "garbage-collector": _one(GarbageCollector),
+    "deployment": _one(DeploymentController),
+    "replicaset": _one(ReplicaSetController),
+    "daemonset": _one(DaemonSetController),
+    "job": _job,
+    "ttl-after-finished": _one(JobTtlController),
+    "endpointslice": _one(EndpointSliceController),
+    "endpoints": _one(EndpointsController),
+    "node-lifecycle": _one(NodeLifecycleController),
+    "taint-eviction": _one(TaintEvictionController),
+    "pod-garbage-collector": _one(PodGarbageCollector),
+}
+"""By name: what it takes to make one, and the loops it runs."""
+
+
+def chosen(selection: Sequence[str], available: Sequence[str]) -> list[str]:
+    """The names that ``selection`` switches on; raises ``ValueError`` for a name that is none."""
+    wanted = [each.strip() for text in selection for each in text.split(",") if each.strip()]
+    unknown = sorted({each.removeprefix("-") for each in wanted} - {"*", *available})
+    if unknown:
+        raise ValueError(f"no such controller: {', '.join(unknown)} (there are {', '.join(sorted(available))})")
+    return [name for name in available if f"-{name}" not in wanted and (name in wanted or "*" in wanted)]
+
+
+class ControllerManager:
+    """All chosen controllers; ``run`` them as one task."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        *,
+        clock: Clock,
+        settings: ControllerSettings | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._settings = settings or ControllerSettings()
+        self._chance = chance or random.Random()
+        self.names = chosen(self._settings.controllers, [*CONTROLLERS])
+
+    async def run(self) -> None:
+        """Control until cancelled; with an identity only while leading (``LeadershipLost`` when that ends)."""
+        identity = self._settings.identity
+        if not identity:
+            await self._control()
+            return
+        elector = Elector(self._client, LEASE, identity, clock=self._clock, chance=self._chance)
+        await elector.run(self._control)
+
+    async def _control(self) -> None:
+        recorders: dict[str, EventRecorder] = {}
+
+        def recorder(component: str) -> Recorder:
+            if component not in recorders:
+                recorders[component] = EventRecorder(self._client, component=component, clock=self._clock)
+            return recorders[component]
+
+        informers = InformerFactory(self._client, clock=self._clock, chance=self._chance)
+        context = ControllerContext(
+            client=self._client, informers=informers, clock=self._clock, recorder=recorder, chance=self._chance
+        )
+        work = {
+            f"{name}/{part}" if part else name: run
+            for name in self.names
+            for part, run in CONTROLLERS[name](context, self._settings).items()
+        }
+        async with Supervisor("controllers", clock=self._clock) as tasks:
+            tasks.start("informers", informers.run)
+            for component, each in recorders.items():
+                tasks.start(f"events/{component}", each.run, restart=AGAIN)
+            for name, run in work.items():
+                tasks.start(name, run, restart=AGAIN)
+            logger.info("controllers started", extra={"controllers": ",".join(self.names)})
+            await asyncio.Event().wait()
