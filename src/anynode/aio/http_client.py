@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import ssl
 from collections.abc import Mapping, Sequence
 
@@ -217,8 +218,10 @@ class HttpClient:
                 )
         except TimeoutError as error:
             raise ConnectionError(f"dial tcp {origin.host}:{origin.port}: i/o timeout") from error
-        except ConnectionError:
-            raise
-        except OSError as error:  # name resolution and TLS errors, too
-            raise ConnectionError(f"dial tcp {origin.host}:{origin.port}: {error}") from error
+        except ssl.SSLError as error:
+            raise ConnectionError(f"dial tcp {origin.host}:{origin.port}: tls: {error.reason or error}") from error
+        except OSError as error:  # name resolution, too
+            number = error.errno or 0
+            why = f"connect: {os.strerror(number).lower()}" if number > 0 else str(error)
+            raise ConnectionError(f"dial tcp {origin.host}:{origin.port}: {why}") from error
         return connection

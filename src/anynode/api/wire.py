@@ -156,6 +156,8 @@ class ApiResponse:
 
     status: int = 200
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    repeated: Sequence[tuple[str, str]] = ()
+    """Headers that may stand several times, such as Set-Cookie."""
     content_type: str = "application/json"
     body: bytes | None = None
     obj: Any = None

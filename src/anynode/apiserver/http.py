@@ -90,16 +90,19 @@ class HttpAdapter:
         headers = dict(response.headers)
         if response.upgrade is not None:
             return HttpResponse(status=response.status, headers=headers, upgrade=response.upgrade)
-        headers["content-type"] = response.content_type
+        if response.content_type:
+            headers["content-type"] = response.content_type
         headers["cache-control"] = headers.get("cache-control", "no-cache, private")
         if response.stream is not None:
-            return HttpResponse(status=response.status, headers=headers, stream=response.stream)
+            return HttpResponse(
+                status=response.status, headers=headers, repeated=response.repeated, stream=response.stream
+            )
         body = response.encoded()
         if len(body) > COMPRESS_FROM_BYTES and _wants_gzip(request):
             body = gzip.compress(body, COMPRESSION_LEVEL, mtime=0)
             headers["content-encoding"] = "gzip"
             headers["vary"] = "Accept-Encoding"
-        return HttpResponse(status=response.status, headers=headers, body=body)
+        return HttpResponse(status=response.status, headers=headers, repeated=response.repeated, body=body)
 
 
 @functools.lru_cache(maxsize=1024)
