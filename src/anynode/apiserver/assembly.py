@@ -26,6 +26,8 @@ from anynode.apiserver.authorization import Authorizer
 from anynode.apiserver.bodies import Bodies
 from anynode.apiserver.bootstrap import Bootstrap
 from anynode.apiserver.componentstatuses import ComponentStatuses
+from anynode.apiserver.connect import Connector
+from anynode.apiserver.connect_routes import ConnectRoutes
 from anynode.apiserver.discovery import Discovery
 from anynode.apiserver.forms import Forms, PlainPrinters
 from anynode.apiserver.health import Health
@@ -36,7 +38,7 @@ from anynode.apiserver.requestinfo import RequestInfo
 from anynode.apiserver.reviews import Reviews
 from anynode.apiserver.served import Served
 from anynode.apiserver.server import ApiServer, Handler
-from anynode.apiserver.subresources import Subresources
+from anynode.apiserver.subresources import Routes, Subresources
 from anynode.apiserver.write import Writer
 from anynode.registry.addresses import AddressPool, PortPool
 from anynode.registry.expiry import EventExpiry
@@ -95,10 +97,13 @@ class Assembly:
         random: random.Random,
         settings: ApiServerSettings | None = None,
         tokens: TokenIssuer | None = None,
+        connector: Connector | None = None,
     ) -> None:
+        """``connector``: without one there are no logs, exec, attach, port-forward and proxies."""
         self.settings = settings or ApiServerSettings()
         self.clock = clock
         self.tokens = tokens
+        self._connector = connector
         self._storage = storage
         self._random = random
         self.cache = WatchCache(storage, clock)
@@ -161,7 +166,7 @@ class Assembly:
         server = ApiServer(
             served=self.served,
             unstored=unstored,
-            subresources=subresources.routes(self.served.values()),
+            subresources={**subresources.routes(self.served.values()), **self._connecting()},
             paths={},
             reader=reader,
             writer=writer,
@@ -174,6 +179,12 @@ class Assembly:
         )
         subresources.server = server
         return server
+
+    def _connecting(self) -> Routes:
+        if self._connector is None:
+            return {}
+        routes = ConnectRoutes(self._connector, lookup=self.lookup, authorizer=self.authorizer, random=self._random)
+        return routes.routes()
 
     def _told(self) -> Sequence[Resource]:
         """The resources discovery tells of."""

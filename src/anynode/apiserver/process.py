@@ -19,12 +19,14 @@ from anynode.aio import tls
 from anynode.aio.clock import Clock
 from anynode.aio.http_server import HttpServer
 from anynode.apiserver.assembly import ApiServerSettings, Assembly
+from anynode.apiserver.connect import Connector
 from anynode.apiserver.http import MOST_BODY_BYTES, HttpAdapter, too_large
 from anynode.security.pki import CertificateAuthority, load_or_create_key, write_private
 from anynode.security.rbac import MASTERS
 from anynode.security.tokens import TokenIssuer
 from anynode.storage.types import Storage
 
+KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 NAMES = (
     "localhost",
@@ -70,8 +72,15 @@ class ApiServerProcess:
             self.authority = CertificateAuthority.load_or_create(self._pki, self._clock)
             tokens = TokenIssuer(load_or_create_key(self._pki / "sa.key"), ISSUER, self._clock)
             settings = dataclasses.replace(self._settings, host=self._host, port=self._port)
+            connector = self._connector()
+            stack.push_async_callback(connector.close)
             self.assembly = Assembly(
-                self._storage, clock=self._clock, random=self._random, settings=settings, tokens=tokens
+                self._storage,
+                clock=self._clock,
+                random=self._random,
+                settings=settings,
+                tokens=tokens,
+                connector=connector,
             )
             await stack.enter_async_context(self.assembly)
             adapter = HttpAdapter(self.assembly.server)
@@ -98,6 +107,15 @@ class ApiServerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
+
+    def _connector(self) -> Connector:
+        """Connections to kubelets show a certificate of this authority and, as upstream, take the kubelet's unseen."""
+        pair = self.authority.client_certificate(KUBELET_CLIENT, [MASTERS])
+        return Connector(
+            clock=self._clock,
+            kubelet_tls=tls.client_context(certificate=pair.certificate, key=pair.key, verify=False),
+            backend_tls=tls.client_context(verify=False),
+        )
 
     @property
     def port(self) -> int:
