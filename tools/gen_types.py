@@ -48,7 +48,7 @@ RENAMED |= {
     for name in ("RuleWithOperations", "MatchCondition")
 }
 OMITZERO = {(META + "ObjectMeta", "creationTimestamp")}
-# Markers ``+default`` of upstream's types that are no zero value.
+# Markers ``+default`` of upstream's types: no zero value, or on a field that may be left out.
 CORE = "io.k8s.api.core.v1."
 DEFAULTS = {
     (CORE + "AzureDiskVolumeSource", "cachingMode"): "ReadWrite",
@@ -69,6 +69,24 @@ DEFAULTS = {
     (CORE + "ScaleIOVolumeSource", "fsType"): "xfs",
     (CORE + "ScaleIOVolumeSource", "storageMode"): "ThinProvisioned",
     (CORE + "ServicePort", "protocol"): "TCP",
+    ("io.k8s.api.autoscaling.v1.ScaleSpec", "replicas"): 0,
+    (CORE + "ReplicationControllerSpec", "minReadySeconds"): 0,
+    (CORE + "AzureDiskVolumeSource", "readOnly"): False,
+    (CORE + "FileKeySelector", "optional"): False,
+    (CORE + "GRPCAction", "service"): "",
+    **{
+        (CORE + name, "name"): ""
+        for name in (
+            "LocalObjectReference",
+            "ConfigMapEnvSource",
+            "ConfigMapKeySelector",
+            "ConfigMapProjection",
+            "ConfigMapVolumeSource",
+            "SecretEnvSource",
+            "SecretKeySelector",
+            "SecretProjection",
+        )
+    },
     ("io.k8s.api.resource.v1.DeviceToleration", "operator"): "Equal",
     ("io.k8s.api.resource.v1beta1.DeviceToleration", "operator"): "Equal",
     ("io.k8s.api.resource.v1beta2.DeviceToleration", "operator"): "Equal",
