@@ -10,6 +10,7 @@ Source: client-go ``tools/cache/reflector.go``, 1.36; KEP-3157 (streaming lists)
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import random
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 PAGE_SIZE = 500
 SHORT_WATCH_SECONDS = 1.0
+TURN_EVENTS = 256
+"""How many events may be applied before others get a turn."""
 BACKOFF = Backoff(first_seconds=0.8, most_seconds=30.0, factor=2.0, jitter=1.0, reset_after_seconds=120.0)
 
 
@@ -173,7 +176,7 @@ class Reflector:
             try:
                 async for events in stream:
                     seen += len(events)
-                    self._apply(events)
+                    await self._apply_in_turns(events)
                     self._failures = 0
             except ConnectionError as error:  # cut off in the middle: as good as ended
                 logger.debug("watch cut off", extra={"resource": self._scope.resource.qualified}, exc_info=error)
@@ -202,6 +205,13 @@ class Reflector:
             send_initial_events=send_initial_events,
             timeout_seconds=int(300 * (1 + self._chance.random())),
         )
+
+    async def _apply_in_turns(self, events: Sequence[WatchEvent]) -> None:
+        """Apply a batch, letting others run in between when it is a big one."""
+        self._apply(events[:TURN_EVENTS])
+        for start in range(TURN_EVENTS, len(events), TURN_EVENTS):
+            await asyncio.sleep(0)
+            self._apply(events[start : start + TURN_EVENTS])
 
     def _apply(self, events: Sequence[WatchEvent]) -> None:
         for event in events:
