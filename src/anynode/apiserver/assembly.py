@@ -22,6 +22,7 @@ from anynode.api import resources
 from anynode.api.objects import Object, ObjectKey
 from anynode.api.resources import Catalogue, Resource
 from anynode.api.wire import User
+from anynode.apiserver import printers
 from anynode.apiserver.authorization import Authorizer
 from anynode.apiserver.bodies import Bodies
 from anynode.apiserver.bootstrap import Bootstrap
@@ -29,7 +30,7 @@ from anynode.apiserver.componentstatuses import ComponentStatuses
 from anynode.apiserver.connect import Connector
 from anynode.apiserver.connect_routes import ConnectRoutes
 from anynode.apiserver.discovery import Discovery
-from anynode.apiserver.forms import Forms, PlainPrinters
+from anynode.apiserver.forms import Forms
 from anynode.apiserver.health import Health
 from anynode.apiserver.identity import Authenticator
 from anynode.apiserver.metrics import Metrics
@@ -133,7 +134,7 @@ class Assembly:
         return served
 
     def _forms(self, view: View) -> Forms:
-        return Forms(view, PlainPrinters(), self.clock.now)
+        return Forms(view, printers, self.clock.now)
 
     def _store_of(self, kind: Kind) -> ResourceStore:
         cache = self.cache.add(

@@ -35,18 +35,9 @@ class Printers(Protocol):
         """One row's cells."""
         ...
 
-
-class PlainPrinters:
-    """Name and age, for whatever has no printer of its own."""
-
-    def columns(self, resource: Resource) -> list[Any]:
-        return [
-            {"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0},
-            {"name": "Created At", "type": "date", "format": "", "description": "", "priority": 0},
-        ]
-
-    def cells(self, resource: Resource, obj: Object, now: datetime.datetime) -> list[Any]:
-        return [obj["metadata"].get("name"), obj["metadata"].get("creationTimestamp")]
+    def conditions(self, resource: Resource, obj: Object) -> list[Object] | None:
+        """What a row says beside its cells, such as that a pod has completed; None: nothing."""
+        ...
 
 
 class ListForm(Form, Protocol):
@@ -191,6 +182,9 @@ class TableForm:
     def _row(self, item: Item, now: datetime.datetime) -> Object:
         served = self._served(item)
         row: Object = {"cells": self._printers.cells(self._resource, served, now)}
+        conditions = self._printers.conditions(self._resource, served)
+        if conditions is not None:
+            row["conditions"] = conditions
         if self._include == "Object":
             row["object"] = served
         elif self._include == "None":
