@@ -99,7 +99,8 @@ class Cluster:
 
 def _is_ready(pod: Object) -> bool:
     return any(
-        each["type"] == "Ready" and each["status"] == "True" for each in get_path(pod, "status", "conditions", default=())
+        each["type"] == "Ready" and each["status"] == "True"
+        for each in get_path(pod, "status", "conditions", default=())
     )
 
 

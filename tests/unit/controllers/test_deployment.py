@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anynode.api.errors import Forbidden
-from anynode.api.objects import Object, ObjectKey, annotations_of, condition_of, labels_of, name_of, with_meta, with_path
+from anynode.api.objects import (
+    Object,
+    ObjectKey,
+    annotations_of,
+    condition_of,
+    labels_of,
+    name_of,
+    with_meta,
+    with_path,
+)
 from anynode.controllers import deployment_rollout as rollout
 from anynode.controllers.deployment import DeploymentController
 from anynode.controllers.deployment_rollout import DEPLOYMENTS, REVISION
@@ -42,7 +51,8 @@ def replica_set(of: Object, uid: str, size: int, available: int = 0) -> Object:
 
 
 @pytest.mark.parametrize(
-    ("value", "total", "up", "down"), [("25%", 3, 1, 0), ("50%", 5, 3, 2), (2, 100, 2, 2), ("0%", 9, 0, 0), (None, 9, 0, 0)]
+    ("value", "total", "up", "down"),
+    [("25%", 3, 1, 0), ("50%", 5, 3, 2), (2, 100, 2, 2), ("0%", 9, 0, 0), (None, 9, 0, 0)],
 )
 def test_percentages_round_as_told(value: Any, total: int, up: int, down: int) -> None:
     assert scaled(value, total, round_up=True) == up
@@ -78,7 +88,11 @@ def test_a_rollout_ends_and_keeps_its_limits(replicas: int, surge: Any, unavaila
         assert rollout.sizes(sets.values()) <= replicas + most_surge
         for name, each in sets.items():
             size, available = rollout.size(each), each["status"]["availableReplicas"]
-            available = min(available, size) if available > size else min(size, available + chance.randint(0, 2) + (turn % 3 == 0))
+            available = (
+                min(available, size)
+                if available > size
+                else min(size, available + chance.randint(0, 2) + (turn % 3 == 0))
+            )
             sets[name] = {**each, "status": {"replicas": size, "availableReplicas": available}}
         assert rollout.count(sets.values(), "availableReplicas") >= replicas - most_unavailable
         if rollout.size(sets["old"]) == 0 and rollout.size(sets["new"]) == replicas:
@@ -87,7 +101,9 @@ def test_a_rollout_ends_and_keeps_its_limits(replicas: int, surge: Any, unavaila
 
 
 def test_scaling_amid_a_rollout_is_proportional() -> None:
-    wish = deployment(10, "v2", strategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}})
+    wish = deployment(
+        10, "v2", strategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}}
+    )
     sized = {rollout.DESIRED_REPLICAS: "10", rollout.MAX_REPLICAS: "13"}
     new = with_meta(replica_set(wish, "new", 5, 3), annotations=sized)
     old = with_meta(replica_set(deployment(10, "v1"), "old", 8, 8), annotations=sized)

@@ -185,4 +185,3 @@ async def test_no_pod_is_made_twice_while_the_cache_lags(cluster: Any) -> None:
     await cluster.settle()
     assert len(cluster.pods()) == 5
     assert len({name_of(each) for each in cluster.pods()}) == 5
-
