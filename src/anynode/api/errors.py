@@ -7,7 +7,7 @@ Texts are upstream's, because clients print and sometimes parse them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from anynode.api.objects import Object
@@ -53,6 +53,8 @@ class ApiError(Exception):
         self.status_reason = self.reason if reason is None else reason
         self.details: Object = dict(details or {})
         self._says_details = details is not None
+        self.warnings: Sequence[str] = ()
+        """Texts for ``Warning`` headers that go with the refusal."""
         self.causes = tuple(causes)
         self.retry_after_seconds = retry_after_seconds
         self.metadata: Object = dict(metadata or {})

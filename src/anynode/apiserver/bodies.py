@@ -35,8 +35,18 @@ def report(complaints: Sequence[str], validation: str, warnings: list[str], what
     if not complaints or validation == "Ignore":
         return
     if validation == "Strict":
+        doubled = [each for each in complaints if each.startswith("line ")]
+        if doubled:  # the YAML library's own way to say several things
+            complaints = [
+                "\n  ".join(["yaml: unmarshal errors:", *doubled]),
+                *(e for e in complaints if e not in doubled),
+            ]
         raise errors.BadRequest(f"{what}strict decoding error: {', '.join(complaints)}")
     warnings.extend(complaints)
+
+
+def no_such_kind(api_version: str, kind: str) -> str:
+    return f'no kind "{kind}" is registered for version "{api_version}" in scheme "{_SCHEME}"'
 
 
 class Bodies:
@@ -110,7 +120,7 @@ class Bodies:
         head = f'{said} in version "{version}" cannot be handled as a {kind}: '
         if self.types.of_kind(api_version, said):
             return f"{head}converting ({version}.{said}) to ({self._package_of(kind)}.{kind}): unknown conversion"
-        return f'{head}no kind "{said}" is registered for version "{api_version}" in scheme "{_SCHEME}"'
+        return f"{head}{no_such_kind(api_version, said)}"
 
     def _package_of(self, kind: str) -> str:
         """The Go package upstream keeps the kind's internal type in."""

@@ -15,6 +15,7 @@ import orjson
 from anynode.api.errors import BadRequest
 from anynode.api.objects import Object, resource_version_of
 from anynode.api.resources import Resource
+from anynode.apiserver import printers
 from anynode.apiserver.negotiation import Accepted
 from anynode.registry.encoding import head_of
 from anynode.registry.items import Form, Item
@@ -22,22 +23,6 @@ from anynode.registry.kinds import View
 from anynode.storage.types import Revision
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
-
-
-class Printers(Protocol):
-    """Table columns and cells of each resource."""
-
-    def columns(self, resource: Resource) -> list[Any]:
-        """Column definitions."""
-        ...
-
-    def cells(self, resource: Resource, obj: Object, now: datetime.datetime) -> list[Any]:
-        """One row's cells."""
-        ...
-
-    def conditions(self, resource: Resource, obj: Object) -> list[Object] | None:
-        """What a row says beside its cells, such as that a pod has completed; None: nothing."""
-        ...
 
 
 class ListForm(Form, Protocol):
@@ -164,7 +149,6 @@ class TableForm:
     def __init__(
         self,
         resource: Resource,
-        printers: Printers,
         now: Callable[[], datetime.datetime],
         *,
         version: str,
@@ -172,7 +156,6 @@ class TableForm:
         served: Callable[[Item], Object],
     ) -> None:
         self._resource = resource
-        self._printers = printers
         self._now = now
         self._api_version = f"meta.k8s.io/{version}"
         self._include = include
@@ -181,9 +164,12 @@ class TableForm:
 
     def _row(self, item: Item, now: datetime.datetime) -> Object:
         served = self._served(item)
-        row: Object = {"cells": self._printers.cells(self._resource, served, now)}
+        row: Object = {"cells": printers.cells(self._resource, served, now)}
         conditions = self._printers.conditions(self._resource, served)
         if conditions is not None:
+            row["conditions"] = conditions
+        conditions = printers.conditions(self._resource, served)
+        if conditions:
             row["conditions"] = conditions
         if self._include == "Object":
             row["object"] = served
@@ -216,7 +202,7 @@ class TableForm:
         return self._one(item, None)
 
     def first_event(self, item: Item) -> bytes:
-        return self._one(item, self._printers.columns(self._resource))
+        return self._one(item, printers.columns(self._resource))
 
     def bookmark(self, revision: Revision, *, initial_events_end: bool) -> bytes:
         row_object = _bookmark(f"{self._resource.api_version}", self._resource.kind, revision, initial_events_end)
@@ -226,15 +212,14 @@ class TableForm:
     def join(self, items: Sequence[Item], metadata: Mapping[str, Any]) -> bytes:
         now = self._now()
         rows = [self._row(item, now) for item in items]
-        return self._table(rows, metadata, self._printers.columns(self._resource))
+        return self._table(rows, metadata, printers.columns(self._resource))
 
 
 class Forms:
     """The forms of one view."""
 
-    def __init__(self, view: View, printers: Printers, now: Callable[[], datetime.datetime]) -> None:
+    def __init__(self, view: View, now: Callable[[], datetime.datetime]) -> None:
         self._view = view
-        self._printers = printers
         self._now = now
         self.converted = ConvertedForm(view) if view.conversion is not None else None
         self.whole: ListForm = self.converted or WholeForm(view.resource)
@@ -254,7 +239,6 @@ class Forms:
             raise BadRequest(f"Unable to convert to Table as requested: {why}")
         return TableForm(
             self._view.resource,
-            self._printers,
             self._now,
             version=accepted.version,
             include=include or "Metadata",

@@ -17,7 +17,7 @@ from anynode.api.objects import Object, meta
 from anynode.api.resources import Resource
 from anynode.api.wire import ApiRequest
 from anynode.apiserver import negotiation
-from anynode.apiserver.bodies import Bodies, report
+from anynode.apiserver.bodies import Bodies, no_such_kind, report
 from anynode.apiserver.requestinfo import RequestInfo, is_true
 from anynode.registry.deletion import timestamp
 from anynode.registry.store import Write
@@ -64,7 +64,7 @@ class Patcher:
             if not isinstance(result, dict):
                 raise _invalid(_json(result), "expected an object")
             try:
-                checked, unknown = self._bodies.try_checked(result, api_version, kind)
+                checked, unknown = self._checked(result, api_version, kind)
             except decode.DecodeError as error:
                 raise _invalid(self._shown(media, patch, result), str(error)) from error
             complaints = [*doubled, *unknown]
@@ -77,6 +77,16 @@ class Patcher:
             return _named(checked, info)
 
         return change
+
+    def _checked(self, result: Object, api_version: str, kind: str) -> tuple[Object, Sequence[str]]:
+        said_version, said_kind = result.get("apiVersion"), result.get("kind")
+        if said_version == api_version and said_kind == kind:
+            return self._bodies.try_checked(result, api_version, kind)
+        if isinstance(said_version, str) and isinstance(said_kind, str):
+            if self._bodies.types.of_kind(said_version, said_kind):
+                self._bodies.try_checked(result, said_version, said_kind)
+            raise decode.DecodeError(no_such_kind(said_version, said_kind))
+        return self._bodies.try_checked({**result, "apiVersion": api_version, "kind": kind}, api_version, kind)
 
     def _shown(self, media: str, patch: Any, result: Object) -> str:
         return go_text(patch) if media == STRATEGIC_PATCH else _json(result)
@@ -159,7 +169,9 @@ def _json_patched(live: Object, operations: Any) -> Any:
     except patches.BadPatch as error:
         raise errors.BadRequest(str(error)) from error
     except patches.PatchError as error:
-        raise errors.ApiError(str(error), code=422, reason="Invalid", details={}) from error
+        # Upstream keeps to itself what was wrong.
+        said = "the server rejected our request due to an error in our request"
+        raise errors.Invalid(said, details={}) from error
 
 
 def _merged(live: Object, patch: Any) -> Any:

@@ -226,7 +226,7 @@ class Reader:
         version = await self._list_version(options)
         start, revision = "", self._cache.revision
         exact = options.match == "Exact" or (bool(version) and bool(options.limit) and not options.match)
-        any_version = options.resource_version == "0" and not options.match == "Exact"
+        any_version = options.resource_version == "0" and options.match != "Exact"
         if options.token:
             found = continuation.decode(options.token)
             start = scope + found.start

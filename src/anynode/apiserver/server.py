@@ -119,6 +119,7 @@ class ApiServer:
             headers["retry-after"] = str(error.retry_after_seconds)
         if error.status_code == 401:
             headers["www-authenticate"] = 'Bearer realm="kubernetes-master"'
+        headers.update(_warned(error.warnings))
         self._metrics.refused(error.status_code)
         return ApiResponse(status=error.status_code, headers=headers, obj=error.status())
 
@@ -253,6 +254,8 @@ class ApiServer:
             return health
         known = self._find_document(path)
         if known is None:
+            if path.startswith("/api/") or "/".join(path.split("/")[:3]) in self._discovery:
+                raise no_such_resource()
             return not_found_page()
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()
@@ -406,7 +409,7 @@ def _too_many() -> errors.TooManyRequests:
     return errors.TooManyRequests("too many requests, please try again later", retry_after_seconds=1)
 
 
-def _warned(warnings: list[str]) -> dict[str, str]:
+def _warned(warnings: Sequence[str]) -> dict[str, str]:
     if not warnings:
         return {}
     return {"warning": ", ".join(quoted_warning(text) for text in dict.fromkeys(warnings))}

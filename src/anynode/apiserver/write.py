@@ -6,8 +6,9 @@ Source: apiserver ``pkg/endpoints/handlers/{create,update,patch,delete}.go``, 1.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from anynode.aio.clock import Clock
@@ -99,7 +100,8 @@ class Writer:
             request, resource.api_version, resource.kind, validation=validation, warnings=write.warnings
         )
         obj = in_namespace(obj, info.namespace, resource)
-        item = await served.store.create(self._stored(served, obj), write)
+        with _warning(write):
+            item = await served.store.create(self._stored(served, obj), write)
         return Written(item, 201, write.warnings)
 
     def _stored(self, served: Served, obj: Object) -> Object:
@@ -130,7 +132,10 @@ class Writer:
         stored = self._stored(served, obj)
         if resource.plural == "leases":
             write.durable = False
-        item, created = await served.store.update(key_of(info), lambda _: stored, write, rules=rules)
+        with _warning(write):
+            item, created = await served.store.update(
+                key_of(info), lambda _: stored, write, rules=rules, uid_meant=True
+            )
         return Written(item, 201 if created else 200, write.warnings)
 
     # --- patch
@@ -159,7 +164,8 @@ class Writer:
             obj = in_namespace(change(live), info.namespace, resource)
             return self._stored(served, obj)
 
-        item, created = await served.store.update(key_of(info), changed, write, rules=rules, force_create=apply)
+        with _warning(write):
+            item, created = await served.store.update(key_of(info), changed, write, rules=rules, force_create=apply)
         return Written(item, 201 if created else 200, write.warnings)
 
     def scale_change(
@@ -250,6 +256,16 @@ class Writer:
             first = failed.exceptions[0]
             raise first from first.__cause__
         return [item for item in listing.items if item.key in deleted], listing.metadata
+
+
+@contextlib.contextmanager
+def _warning(write: Write) -> Iterator[None]:
+    """Refusals carry the warnings that came up before them."""
+    try:
+        yield
+    except errors.ApiError as error:
+        error.warnings = tuple(write.warnings)
+        raise
 
 
 def _options_query(request: ApiRequest) -> Object:

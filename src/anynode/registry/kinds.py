@@ -106,7 +106,7 @@ def kind_of(resource: Resource, rules: KindRules) -> Kind:
 
 
 def with_loopback(rules: KindRules) -> KindRules:
-    """``rules`` that take endpoints in 127/8, 127.0/16 excepted: upstream refuses all, here pods have such addresses."""
+    """``rules`` that take endpoints in 127/8 but 127.0/16: upstream refuses all, here pods have such addresses."""
 
     def kept(found: Sequence[FieldError]) -> Sequence[FieldError]:
         return [error for error in found if not _is_pod_loopback(error)]

@@ -59,7 +59,7 @@ async def bind(store: ResourceStore, key: str, binding: Object, write: Write, no
         status["conditions"] = _scheduled(status.get("conditions") or (), now)
         return {**old, "metadata": metadata, "spec": {**old["spec"], "nodeName": node}, "status": status}
 
-    item, _ = await store.update(key, bound, write, rules=PLAIN_UPDATE)
+    item, _ = await store.update(key, bound, write, rules=PLAIN_UPDATE, uid_meant=True)
     return item
 
 

@@ -30,6 +30,10 @@ GENERATED_SUFFIX = 5
 GENERATED_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 GENERATED_MOST_BASE = 58
 GENERATE_TRIES = 8
+_JUDGED_ALONE_TOO = frozenset({
+    "ConfigMap", "Secret", "Service", "ServiceAccount", "Endpoints", "Role", "ClusterRole", "RoleBinding",
+    "ClusterRoleBinding", "LimitRange", "Lease", "EndpointSlice", "PodTemplate",
+})  # fmt: skip
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 Admit = Callable[[Operation, Object | None, Object | None], Awaitable[Object | None]]
@@ -208,9 +212,18 @@ class ResourceStore:
     # --- update
 
     async def update(
-        self, key: str, change: Change, write: Write, *, rules: UpdateRules | None = None, force_create: bool = False
+        self,
+        key: str,
+        change: Change,
+        write: Write,
+        *,
+        rules: UpdateRules | None = None,
+        force_create: bool = False,
+        uid_meant: bool = False,
     ) -> tuple[Item, bool]:
         """Change the object at ``key``; returns its new state and whether it was created.
+
+        ``uid_meant``: a uid the changed object says names the object meant (PUT), instead of being a change (PATCH).
 
         Raises ``NotFound``, ``Conflict``, ``Invalid``, ... A change that changes nothing is not written.
         """
@@ -222,7 +235,9 @@ class ResourceStore:
                     raise self._not_found(key)
                 return await self._create_on_update(key, change(None), write), True
             old = item.object
-            new = await self._changed(old, change(old), item, rules, write)
+            new = change(old)
+            self._check_identity(old, new, item, rules, uid_meant)
+            new = await self._changed(old, new, rules, write)
             stored = self._settled(canonical(new, self.kind.resource), old)
             if stored is None:
                 self.on_abandoned(new, old, write)
@@ -254,23 +269,22 @@ class ResourceStore:
     async def _create_on_update(self, key: str, obj: Object, write: Write) -> Item:
         given = meta(obj)
         if given.get("uid"):
-            raise self._wrong_uid(key, given["uid"], "")
+            raise self._wrong_uid(key, str(given["uid"]), "")
         kept = {field: value for field, value in given.items() if field != "resourceVersion"}
         return await self.create({**obj, "metadata": kept}, write)
 
-    async def _changed(self, old: Object, new: Object, item: Item, rules: UpdateRules, write: Write) -> Object:
+    async def _changed(self, old: Object, new: Object, rules: UpdateRules, write: Write) -> Object:
         """``new`` as it would be stored in place of ``old``: defaulted, admitted, prepared and found valid."""
-        self._check_identity(old, new, item, rules)
         admitted = await write.admit("UPDATE", self._owned(old, new, write), old)
         assert admitted is not None
         new = self._prepared_update(admitted, old, rules)
         write.warnings.extend(self.kind.rules.update_warnings(new, old))
         return self.on_update(new, old, write)
 
-    def _check_identity(self, old: Object, new: Object, item: Item, rules: UpdateRules) -> None:
+    def _check_identity(self, old: Object, new: Object, item: Item, rules: UpdateRules, uid_meant: bool) -> None:
         resource, given = self.kind.resource, meta(new)
         uid = given.get("uid")
-        if uid and uid != meta(old).get("uid"):
+        if uid_meant and uid and uid != meta(old).get("uid"):
             raise self._wrong_uid(item.key, uid, meta(old).get("uid") or "")
         version = given.get("resourceVersion")
         if not version:
@@ -307,11 +321,22 @@ class ResourceStore:
             if before.get(field) is not None:
                 kept[field] = before[field]
         new = {**new, "metadata": kept}
-        found = [*metadata.validate_update(new, old), *rules.validate(new, old)]
+        about_metadata = metadata.validate_update(new, old)
+        if about_metadata:
+            about_metadata = self._repeated(about_metadata, new)
+        found = [*about_metadata, *rules.validate(new, old)]
         if found:
             resource = self.kind.resource
             raise errors.invalid(resource.kind, resource.group, str(kept.get("name") or ""), fields.causes(found))
         return new
+
+    def _repeated(self, found: list[fields.FieldError], new: Object) -> list[fields.FieldError]:
+        """What is wrong with the metadata as often as upstream says it: once for all kinds, again by the kind's own
+        rules, which look at the new object alone too where the kind has no separate rules for updates."""
+        resource = self.kind.resource
+        alone = metadata.validate_create(new, namespaced=resource.namespaced, valid_name=metadata.any_name)
+        again = alone if resource.kind in _JUDGED_ALONE_TOO else []
+        return [*alone, *found, *found, *again]
 
     async def _remove_updated(self, key: str, stored: Object, item: Item) -> Item:
         """The update emptied the finalizers of an object being deleted: it goes now."""
@@ -338,7 +363,9 @@ class ResourceStore:
                 return self._dry_deletion(key, item, verdict)
             try:
                 if isinstance(verdict, deletion.Marked):
-                    item = await self._put(key, canonical(verdict.obj, self.kind.resource), item.revision, write)
+                    stored = self._settled(canonical(verdict.obj, self.kind.resource), old)
+                    if stored is not None:
+                        item = await self._put(key, stored, item.revision, write)
                     if not verdict.then_remove:
                         return Deletion(item, gone=False)
                 return await self._removed(key, item)
