@@ -15,6 +15,7 @@ import urllib.request
 
 import yaml
 
+from anynode.aio.clock import SystemClock
 from anynode.api.objects import Object, ObjectKey, condition_of, get_path, key_of, name_of
 from anynode.api.resources import Resource, builtin, known
 from anynode.api.wire import ApiRequest
@@ -99,7 +100,7 @@ async def service_answer(client: ApiClient) -> str:
 
 
 async def tour(kubeconfig: pathlib.Path, manifest: str) -> None:
-    transport = HttpTransport(ClientConfig.from_kubeconfig(str(kubeconfig)))
+    transport = HttpTransport(ClientConfig.from_kubeconfig(kubeconfig), clock=SystemClock())
     client = ApiClient(transport)
     try:
         say("Applying hello.yaml")

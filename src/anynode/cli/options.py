@@ -69,3 +69,45 @@ def run_loop(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(guarded())
+
+
+def run_part(
+    agent: str,
+    work: Callable[[Any, Any], Coroutine[Any, Any, None]],
+    *,
+    kubeconfig: str | None,
+    context: str | None,
+    log: tuple[str, str],
+) -> None:
+    """Run one part against the API server the user means: ``work(client, tasks)`` starts it under a supervisor.
+
+    Returns after SIGINT or SIGTERM; a part that fails for good ends the program with one sentence.
+    """
+    from anynode.aio.clock import SystemClock
+    from anynode.aio.tasks import Supervisor
+    from anynode.api.errors import ApiError
+    from anynode.client.api_client import ApiClient
+    from anynode.client.config import ClientConfig, ConfigError
+    from anynode.client.http import HttpTransport
+    from anynode.telemetry import logs
+
+    logs.set_up(log[0], form=log[1])
+    try:
+        config = ClientConfig.load(kubeconfig, context)
+    except ConfigError as error:
+        fail(str(error))
+
+    async def run(stop: asyncio.Event) -> None:
+        transport = HttpTransport(config, clock=SystemClock())
+        try:
+            async with Supervisor(agent) as tasks:
+                await work(ApiClient(transport, user_agent=agent), tasks)
+                click.echo(f"{agent} works against {config.server}; Ctrl-C ends it")
+                await stop.wait()
+        finally:
+            await transport.close()
+
+    try:
+        run_loop(run)
+    except (ApiError, ConnectionError) as error:
+        fail(f"{config.server}: {error}")

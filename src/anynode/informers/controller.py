@@ -15,7 +15,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
-from anynode.api.errors import Conflict
+from anynode.api.errors import ApiError, Conflict
 from anynode.informers.workqueue import QueueShutDown, Workqueue
 
 logger = logging.getLogger(__name__)
@@ -86,5 +86,7 @@ class Controller(Generic[K]):
         fields = {"controller": self.name, "key": str(key), "failures": self.queue.failures(key)}
         if isinstance(error, Conflict):
             logger.debug("reconcile met a newer object and will be tried again", extra=fields)
+        elif isinstance(error, ApiError | ConnectionError):
+            logger.warning("reconcile was refused and will be tried again", extra={**fields, "error": str(error)})
         else:
             logger.warning("reconcile failed and will be tried again", extra=fields, exc_info=error)

@@ -1,0 +1,232 @@
+"""The composition root: a whole Kubernetes in this process, both towers joined by ``Transport``.
+
+``async with Cluster(ClusterSettings(...)) as cluster`` returns when the API answers and every virtual node is
+registered; leaving the block stops everything in reverse order. Holds wiring only, no rule of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import ipaddress
+import json
+import pathlib
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from anynode.aio.clock import Clock, SystemClock
+from anynode.aio.tasks import Supervisor
+from anynode.api.wire import User
+from anynode.apiserver.assembly import ApiServerSettings
+from anynode.apiserver.loopback import LoopbackTransport
+from anynode.apiserver.process import ApiServerProcess
+from anynode.client.api_client import ApiClient
+from anynode.controllers.manager import ControllerManager, ControllerSettings
+from anynode.informers.informer import InformerFactory
+from anynode.informers.recorder import EventRecorder
+from anynode.network.controller import ServiceProxy
+from anynode.scheduler.scheduler import Scheduler
+from anynode.storage.memory import MemoryStorage
+from anynode.storage.sqlite import SqliteStorage
+from anynode.storage.types import Storage, StorageError
+
+MASTERS = "system:masters"
+
+
+class ClusterError(Exception):
+    """The cluster cannot start; one clear sentence for the user."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """What a user may choose. Without ``data_dir`` an ephemeral cluster keeps its few files in a temporary one."""
+
+    name: str = "anynode"
+    data_dir: pathlib.Path | None = None
+    ephemeral: bool = False
+    host: str = "127.0.0.1"
+    port: int = 0
+    nodes: int = 1
+    provider: str = "process"
+    provider_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    controllers: Sequence[str] = ("*",)
+    service_network: str = "127.96.0.0/12"
+
+    def __post_init__(self) -> None:
+        if self.data_dir is None and not self.ephemeral:
+            raise ValueError("a cluster that is not ephemeral needs a data_dir")
+        ipaddress.IPv4Network(self.service_network)
+
+
+def nothing(_: str) -> None:
+    """Progress nobody wants to see."""
+
+
+class ControlPlane:
+    """Storage and the API server on it: what ``anynode apiserver`` runs, and what a whole cluster begins with."""
+
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        *,
+        clock: Clock | None = None,
+        chance: random.Random | None = None,
+        progress: Callable[[str], None] = nothing,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.chance = chance or random.Random()
+        self._progress = progress
+        self._stack = contextlib.AsyncExitStack()
+        self.directory: pathlib.Path
+        self.server: ApiServerProcess
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            with as_cluster_errors(self.settings):
+                await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        settings = self.settings
+        if settings.data_dir is None:
+            temporary = tempfile.TemporaryDirectory(prefix="anynode-", ignore_cleanup_errors=True)
+            self.directory = pathlib.Path(stack.enter_context(temporary))
+        else:
+            self.directory = settings.data_dir
+        storage: Storage
+        if settings.ephemeral:
+            storage = await stack.enter_async_context(MemoryStorage())
+            self._progress("storage in memory")
+        else:
+            file = self.directory / "state.db"
+            storage = await stack.enter_async_context(SqliteStorage(file, clock=self.clock))
+            self._progress(f"storage {file}, revision {storage.revision}")
+        self.server = await stack.enter_async_context(
+            ApiServerProcess(
+                storage,
+                clock=self.clock,
+                random=self.chance,
+                directory=self.directory,
+                host=settings.host,
+                port=settings.port,
+                settings=ApiServerSettings(service_network=settings.service_network),
+            )
+        )
+        self._progress(f"API server {self.server.url}")
+
+    def client_as(self, user: str, *, agent: str = "", groups: Sequence[str] = (MASTERS,)) -> ApiClient:
+        """A client in this process that acts as ``user``; ``agent`` names it in managedFields."""
+        transport = LoopbackTransport(self.server.assembly.server, User(name=user, groups=tuple(groups)))
+        return ApiClient(transport, user_agent=agent or user)
+
+
+@contextlib.contextmanager
+def as_cluster_errors(settings: ClusterSettings) -> Iterator[None]:
+    """What the user can mend, as one sentence."""
+    try:
+        yield
+    except StorageError as error:
+        raise ClusterError(str(error)) from error
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+            raise
+        raise ClusterError(
+            f"cannot listen on {settings.host}:{settings.port}: {(error.strerror or '').lower()}. "
+            "Choose another port with --port (0 picks one)."
+        ) from error
+
+
+class Cluster:
+    """A running cluster; ``client`` is its administrator in this process."""
+
+    def __init__(
+        self,
+        settings: ClusterSettings | None = None,
+        *,
+        clock: Clock | None = None,
+        chance: random.Random | None = None,
+        progress: Callable[[str], None] = nothing,
+    ) -> None:
+        self.settings = settings or ClusterSettings(ephemeral=True)
+        self._plane = ControlPlane(self.settings, clock=clock, chance=chance, progress=progress)
+        self._clock = self._plane.clock
+        self._chance = self._plane.chance
+        self._progress = progress
+        self._stack = contextlib.AsyncExitStack()
+        self.nodes: list[Any] = []
+        self.client: ApiClient
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._plane)
+            self.client = self._plane.client_as("kubernetes-admin", agent="anynode")
+            tasks = await stack.enter_async_context(Supervisor(f"cluster-{self.settings.name}", clock=self._clock))
+            self._start_controllers(tasks)
+            self._start_scheduler(tasks)
+            await self._start_nodes(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    def _start_controllers(self, tasks: Supervisor) -> None:
+        manager = ControllerManager(
+            self._plane.client_as("system:kube-controller-manager", agent="kube-controller-manager"),
+            clock=self._clock,
+            settings=ControllerSettings(controllers=self.settings.controllers, root_ca=self.server.ca_pem.decode()),
+            chance=self._chance,
+        )
+        tasks.start("controllers", manager.run)
+        self._progress(f"{len(manager.names)} controllers")
+
+    def _start_scheduler(self, tasks: Supervisor) -> None:
+        client = self._plane.client_as("system:kube-scheduler", agent="kube-scheduler")
+        informers = InformerFactory(client, clock=self._clock, chance=self._chance)
+        scheduler = Scheduler(client, informers, clock=self._clock, chance=self._chance)
+        network = self._plane.client_as("system:kube-proxy", agent="kube-proxy")
+        recorder = EventRecorder(network, component="service-proxy", clock=self._clock)
+        proxy = ServiceProxy(informers, recorder, clock=self._clock)
+        tasks.start("informers", informers.run)
+        tasks.start("scheduler", scheduler.run)
+        tasks.start("service-proxy-events", recorder.run)
+        tasks.start("service-proxy", proxy.run)
+        self._progress("scheduler and service proxy")
+
+    async def _start_nodes(self, stack: contextlib.AsyncExitStack) -> None: ...
+
+    @property
+    def server(self) -> ApiServerProcess:
+        return self._plane.server
+
+    @property
+    def url(self) -> str:
+        """Where the API server answers over HTTPS."""
+        return self.server.url
+
+    @property
+    def node_names(self) -> list[str]:
+        return [node.name for node in self.nodes]
+
+    def kubeconfig(self, context: str = "anynode") -> dict[str, Any]:
+        """A kubeconfig of the administrator, reaching the cluster over HTTPS."""
+        found: dict[str, Any] = json.loads(self.server.kubeconfig(context))
+        return found
+
+    async def wait(self, stop: asyncio.Event) -> None:
+        """Return when ``stop`` is set; a part that fails for good ends the wait with its error."""
+        await stop.wait()
