@@ -83,7 +83,7 @@ def generate(
     status["startTime"] = _start_time(state, old, now)
     status.update(statuses)
     status["qosClass"] = qos_class(pod)
-    status.update(_pod_resources(pod, ran="Running" in (phase, old.get("phase"))))
+    status.update(_pod_resources(pod, phase, old))
     return {key: value for key, value in status.items() if value not in (None, "", [])}
 
 
@@ -101,10 +101,10 @@ def rejected(state: PodState, old: Object, now: datetime.datetime) -> Object:
     }
 
 
-def finished(status: Object, pod: Object) -> Object:
+def finished(status: Object, pod: Object, before: Object) -> Object:
     """The last status of a pod that was ended: what never ran is failed, the phase is terminal.
 
-    Source: status manager TerminatePod.
+    ``before`` is the status the API had while it ran. Source: status manager TerminatePod.
     """
     unknown = {"terminated": {"exitCode": 137, "reason": UNKNOWN_REASON, "message": LOCATED}}
 
@@ -112,7 +112,7 @@ def finished(status: Object, pod: Object) -> Object:
         return each if "terminated" in each["state"] else {**each, "state": unknown}
 
     changed = dict(status)
-    if _was_initialized(status, pod) and status.get("containerStatuses"):
+    if _was_initialized(before, pod) and status.get("containerStatuses"):
         changed["containerStatuses"] = [failed(each) for each in status["containerStatuses"]]
     init = status.get("initContainerStatuses") or []
     if init:
@@ -285,7 +285,7 @@ def _phase(pod: Object, by_name: Mapping[str, Object], *, stopped: bool, initial
         if kind is Kind.INIT:
             if end is None:
                 pending += 1
-            elif end["exitCode"] != 0 and not restarts_after(spec, pod, end["exitCode"]):
+            elif end["exitCode"] != 0 and not _runs_again(spec, pod, end):
                 return "Failed"
         elif kind is Kind.SIDECAR:
             if "running" in current:
@@ -298,7 +298,7 @@ def _phase(pod: Object, by_name: Mapping[str, Object], *, stopped: bool, initial
             running += 1
         elif end is not None:
             ended += 1
-            for_good += not restarts_after(spec, pod, end["exitCode"])
+            for_good += not _runs_again(spec, pod, end)
             succeeded += "terminated" in current and end["exitCode"] == 0
         else:
             waiting += 1
@@ -311,6 +311,10 @@ def _phase(pod: Object, by_name: Mapping[str, Object], *, stopped: bool, initial
     if not stopped and ended != for_good:
         return "Running"
     return "Succeeded" if ended == succeeded else "Failed"
+
+
+def _runs_again(spec: Object, pod: Object, end: Object) -> bool:
+    return end.get("reason") == RESTARTED_ALL["reason"] or restarts_after(spec, pod, end["exitCode"])
 
 
 def _reason(state: PodState, old: Object, phase: str) -> tuple[str, str]:
@@ -539,13 +543,15 @@ def _add(totals: dict[str, Quantity], container: Object, which: str) -> None:
         totals[name] = totals[name] + value if name in totals else value
 
 
-def _pod_resources(pod: Object, *, ran: bool) -> Object:
+def _pod_resources(pod: Object, phase: str, old: Object) -> Object:
     """Pod-level resources: all that is allocated before the pod runs, then what the node enforces for the whole."""
     requests = pod_requests(pod)
     found: Object = {"resources": {}}
     if requests:
         found["allocatedResources"] = requests
-    if ran:
+    if old.get("phase") in TERMINAL:
+        found["resources"] = old.get("resources") or {}
+    elif "Running" in (phase, old.get("phase")):
         if "memory" in requests:
             found["resources"] = {"requests": {"memory": requests["memory"]}}
     else:

@@ -352,7 +352,7 @@ class PodWorker:
             self.state, self.status, context.clock.now(), host_ip=context.side.host_ip, stopped=stopped
         )
         if stopped:
-            status = pod_status.finished(status, self.pod)
+            status = pod_status.finished(status, self.pod, self.api_status)
         if status != self.status or not self.published:
             self.status = status
             self.published = True

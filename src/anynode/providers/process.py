@@ -344,9 +344,12 @@ class ProcessProvider:
         known = pod.containers.get(name)
         if known is not None and known.report.attempt > attempt:
             return
-        plan = known.plan if known is not None and known.report.attempt == attempt else None
-        if plan is None:
+        if known is not None and known.report.attempt == attempt:
+            plan = known.plan
+        else:  # it ended before the answer to its start was read: that it ran is told first
             plan = pod.files.container(name).read_plan(attempt)
+            started = {"started": message.get("started")}
+            self._set(pod, name, plan, self._report(pod, name, attempt, started, plan))
         self._set(pod, name, plan, self._report(pod, name, attempt, message, plan))
 
     def _set(self, pod: _Pod, name: str, plan: Mapping[str, Any], report: ContainerReport) -> None:
