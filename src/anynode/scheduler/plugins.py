@@ -122,12 +122,20 @@ def fits(snapshot: Snapshot, shape: Shape) -> Bools:
     return passes
 
 
-def fits_at(snapshot: Snapshot, shape: Shape, row: int) -> bool:
+Needs = Sequence[tuple[int, int]]
+
+
+def needs_of(snapshot: Snapshot, shape: Shape) -> Needs:
+    """What a shape asks for as (column, amount)."""
+    return [(snapshot.column(resource), amount) for resource, amount in shape.requests.amounts.items()]
+
+
+def fits_at(snapshot: Snapshot, needs: Needs, row: int) -> bool:
     if snapshot.pod_count.item(row) >= snapshot.pod_limit.item(row):
         return False
-    for resource, amount in shape.requests.amounts.items():
-        column = snapshot.column(resource)
-        if snapshot.allocatable.item(column, row) - snapshot.requested.item(column, row) < amount:
+    allocatable, requested = snapshot.allocatable.item, snapshot.requested.item
+    for column, amount in needs:  # noqa: SIM110 - a generator would cost more than the whole check
+        if allocatable(column, row) - requested(column, row) < amount:
             return False
     return True
 

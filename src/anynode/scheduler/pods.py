@@ -16,17 +16,7 @@ from typing import Any
 
 import orjson
 
-from anynode.api.objects import (
-    Object,
-    ObjectKey,
-    Uid,
-    get_path,
-    is_deleting,
-    key_of,
-    labels_of,
-    namespace_of,
-    uid_of,
-)
+from anynode.api.objects import NO_META, Object, ObjectKey, Uid, get_path, meta
 from anynode.api.selectors import NOTHING, LabelSelector, SelectorError, of_expressions, of_label_selector, of_labels
 from anynode.scheduler.requests import Requests, requests_of
 
@@ -146,14 +136,16 @@ class Shapes:
 
     def facts(self, pod: Object) -> PodFacts:
         spec = pod.get("spec") or {}
+        metadata = meta(pod)
+        namespace = metadata.get("namespace") or ""
         return PodFacts(
-            uid=uid_of(pod),
-            key=key_of(pod),
-            namespace=namespace_of(pod),
-            labels=labels_of(pod),
+            uid=Uid(metadata.get("uid") or ""),
+            key=ObjectKey(namespace, metadata.get("name") or ""),
+            namespace=namespace,
+            labels=metadata.get("labels") or NO_META,
             shape=self._shape(spec),
             priority=spec.get("priority") or 0,
-            deleting=is_deleting(pod),
+            deleting=metadata.get("deletionTimestamp") is not None,
         )
 
     def _shape(self, spec: Mapping[str, Any]) -> Shape:

@@ -30,6 +30,7 @@ class ScoreColumn:
     def __init__(self, snapshot: Snapshot, shape: Shape) -> None:
         self._snapshot = snapshot
         self._shape = shape
+        self._needs = plugins.needs_of(snapshot, shape)
         self._layout = -1
         self._cursor = -1
         self._scores: Ints = np.zeros(0, dtype=np.int64)
@@ -122,7 +123,7 @@ class ScoreColumn:
 
     def _score_at(self, row: int) -> int:
         snapshot, shape = self._snapshot, self._shape
-        if not self._allowed.item(row) or not plugins.fits_at(snapshot, shape, row):
+        if not self._allowed.item(row) or not plugins.fits_at(snapshot, self._needs, row):
             return -1
         if shape.ports and not plugins.ports_free_at(snapshot, shape, row):
             return -1

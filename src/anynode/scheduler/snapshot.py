@@ -300,7 +300,7 @@ class Snapshot:
         self.layout += 1
 
     def column(self, resource: str) -> int:
-        """The index of a resource in ``allocatable`` and ``requested``."""
+        """The index of a resource in ``allocatable`` and ``requested``; it never changes once given."""
         found = self.resources.get(resource)
         if found is None:
             found = self.resources[resource] = len(self.resources)
@@ -311,7 +311,9 @@ class Snapshot:
     def _count(self, facts: PodFacts, row: int, by: int) -> None:
         requests = facts.shape.requests
         for resource, amount in requests.amounts.items():
-            column = self.column(resource)
+            column = self.resources.get(resource)
+            if column is None:
+                column = self.column(resource)
             self.requested[column, row] += by * amount
         self.scored[0, row] += by * requests.scored_cpu
         self.scored[1, row] += by * requests.scored_memory

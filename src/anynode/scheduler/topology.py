@@ -7,7 +7,7 @@ Source: kube-scheduler ``framework/plugins/podtopologyspread`` and ``interpodaff
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -44,6 +44,42 @@ class PodCounts:
     def _follow(self, move: Move) -> None:
         if self._matches(move.facts):
             self._rows[move.row] += move.by
+
+
+class Shunned:
+    """Per topology key, how many pods on each row have an anti-affinity term that speaks of one kind of pod."""
+
+    def __init__(self, snapshot: Snapshot, pod: PodFacts) -> None:
+        self._snapshot = snapshot
+        self._pod = pod
+        self._rows: dict[str, Ints] = {}
+        self._cursor = -1
+        self._size = 0
+
+    def rows(self) -> Mapping[str, Ints]:
+        """The counts as of now."""
+        snapshot = self._snapshot
+        moves = snapshot.moves.since(self._cursor) if self._cursor >= 0 else None
+        if moves is None or self._size != len(snapshot.present):
+            self._rows, self._size = {}, len(snapshot.present)
+            for facts in snapshot.anti_affinity_pods.values():
+                row = snapshot.row_of(snapshot.node_of(facts.uid) or "")
+                if row is not None:
+                    self._follow(facts, row, 1)
+        else:
+            for move in moves:
+                if move.facts.shape.anti_affinity:
+                    self._follow(move.facts, move.row, move.by)
+        self._cursor = snapshot.moves.end
+        return {key: rows[: snapshot.size] for key, rows in self._rows.items()}
+
+    def _follow(self, facts: PodFacts, row: int, by: int) -> None:
+        for term in facts.shape.anti_affinity:
+            if term.matches(facts.namespace, self._pod, self._snapshot.namespace_labels):
+                counts = self._rows.get(term.topology_key)
+                if counts is None:
+                    counts = self._rows[term.topology_key] = np.zeros(self._size, dtype=np.int64)
+                counts[row] += by
 
 
 class SpreadRule:
@@ -98,6 +134,7 @@ class NearRules:
         self._snapshot = snapshot
         self._pod = pod
         shape = pod.shape
+        self._shunned = Shunned(snapshot, pod)
         self._spread = [SpreadRule(snapshot, pod, each) for each in shape.spread]
         self._affinity = PodCounts(snapshot, self._matches_all) if shape.affinity else None
         self._anti = [(term.topology_key, PodCounts(snapshot, self._matcher(term))) for term in shape.anti_affinity]
@@ -146,15 +183,7 @@ class NearRules:
         """Rows in whose domains no pod lives whose anti-affinity speaks of this pod."""
         snapshot = self._snapshot
         passes = np.ones(snapshot.size, dtype=np.bool_)
-        blocked: dict[str, Ints] = {}
-        for other in snapshot.anti_affinity_pods.values():
-            row = snapshot.row_of(snapshot.node_of(other.uid) or "")
-            if row is None:
-                continue
-            for term in other.shape.anti_affinity:
-                if term.matches(other.namespace, self._pod, snapshot.namespace_labels):
-                    blocked.setdefault(term.topology_key, np.zeros(snapshot.size, dtype=np.int64))[row] = 1
-        for key, rows in blocked.items():
+        for key, rows in self._shunned.rows().items():
             sums, codes = self._domains(key, rows)
             passes &= (codes == 0) | (sums[codes] == 0)
         return passes
