@@ -55,6 +55,7 @@ class Table:
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str, str], Object] = {}
+        self.warnings: Sequence[str] = ()
         self.types = types.builtin()
 
     def step(self, step: Mapping[str, Any]) -> Object | None:
@@ -86,6 +87,7 @@ class Table:
             raise Elsewhere from error
 
     def typed(self, resource: resources.Resource, body: Object) -> Object:
+        self.warnings = ()
         type_name = self.types.of_kind(str(resource.group_version), resource.kind)
         return check_fields(body, type_name, self.types)[0]
 
@@ -107,6 +109,7 @@ class Table:
         wrong = [*rules.validate(obj)]
         wrong = metadata.validate_create(obj, namespaced=resource.namespaced, valid_name=rules.valid_name) + wrong
         self.refuse(resource, obj, wrong)
+        self.warnings = rules.warnings(obj)
         obj = allocated(resource, obj)
         self.objects[resource.group, resource.plural, meta(obj)["name"]] = obj
         return obj
@@ -147,6 +150,7 @@ class Table:
             wrong = rules.subresources[sub].validate(new, old)
         changed = metadata.validate_update(new, old)
         self.refuse(resource, new, [*changed, *changed, *wrong])
+        self.warnings = rules.update_warnings(new, old) if not sub else ()
         new = allocated(resource, new)
         self.objects[resource.group, resource.plural, name] = new
         return new
@@ -300,6 +304,10 @@ def differences(want: Any, got: Any, path: str = "") -> list[str]:
     return [] if want == got else [f"{path}: {json.dumps(got)}, upstream has {json.dumps(want)}"]
 
 
+def shown_warnings(warnings: Sequence[str]) -> str:
+    return ", ".join(f"299 - {json.dumps(each)}" for each in warnings)
+
+
 def play(case: Mapping[str, Any]) -> list[str] | None:
     """What differs; None when nothing in the case is for the rules to answer."""
     table = Table()
@@ -319,6 +327,7 @@ def play(case: Mapping[str, Any]) -> list[str] | None:
             continue
         compared += 1
         rows += differences(settled(answer["body"]), settled(got))
+        rows += differences(answer.get("warning", ""), shown_warnings(table.warnings), ".warning")
     return rows if compared else None
 
 

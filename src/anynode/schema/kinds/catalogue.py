@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from anynode.schema.kinds import core, discovery, events, jobs, pods, services, workloads
+from anynode.schema.kinds import core, discovery, events, jobs, pods, quotas, services, volume_claims, workloads
 from anynode.schema.rules import KindRules
 
-_FAMILIES = (core, services, events, pods, workloads, jobs, discovery)
+_FAMILIES = (core, services, events, pods, workloads, jobs, discovery, quotas, volume_claims)
 _RULES: Mapping[tuple[str, str], KindRules] = {
     (group, kind): rules for family in _FAMILIES for group, kind, rules in family.RULES
 }

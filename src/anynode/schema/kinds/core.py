@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
-from anynode.api.objects import Object, meta, name_of
+from anynode.api.objects import Object, labels_of, meta, name_of
 from anynode.schema import metadata
+from anynode.schema.fields import FieldPath
 from anynode.schema.kinds import core_rules, strategy
+from anynode.schema.kinds.addresses import address_warnings
 from anynode.schema.rules import KindRules, SubresourceRules
 
 _NAME_LABEL = "kubernetes.io/metadata.name"
@@ -123,8 +125,16 @@ def _default_subset(subset: Object) -> Object:
     return {**subset, "ports": [each if each.get("protocol") else {**each, "protocol": "TCP"} for each in ports]}
 
 
-def _endpoints_warnings(_: Object) -> Sequence[str]:
-    return ()
+def _endpoints_warnings(endpoints: Object) -> Sequence[str]:
+    if labels_of(endpoints).get("endpoints.kubernetes.io/managed-by") == "endpoint-controller":
+        return ()
+    warnings: list[str] = []
+    for at, subset in enumerate(endpoints.get("subsets") or ()):
+        for field in ("addresses", "notReadyAddresses"):
+            for place, address in enumerate(subset.get(field) or ()):
+                path = FieldPath("subsets").index(at).child(field).index(place).child("ip")
+                warnings += address_warnings(address.get("ip") or "", path)
+    return warnings
 
 
 ENDPOINTS = KindRules(

@@ -1,13 +1,28 @@
-"""Persistent volume claims and volumes: defaults and strategies.
+"""Persistent volume claims and volumes: defaults, strategies, validation.
 
-Source: kubernetes ``pkg/apis/core/v1/defaults.go``, ``pkg/registry/core/persistentvolume{,claim}/strategy.go``, 1.36.
+Source: kubernetes ``pkg/apis/core/v1/defaults.go``, ``pkg/apis/core/validation/validation.go``,
+``pkg/registry/core/persistentvolume{,claim}/strategy.go``, 1.36.
 """
 
 from __future__ import annotations
 
-from anynode.api.objects import Object
-from anynode.schema.kinds import strategy
+from collections.abc import Mapping, Sequence
+
+from anynode.api import names
+from anynode.api.formats import Quantity
+from anynode.api.objects import Object, annotations_of, meta
+from anynode.schema import metadata
+from anynode.schema.fields import FieldError, FieldPath, forbidden, invalid, not_supported, required
+from anynode.schema.kinds import pod_defaults, strategy, volume_rules
+from anynode.schema.kinds.amounts import is_native, validate_basic, validate_positive_quantity, validate_quantity
+from anynode.schema.kinds.claim_rules import validate_claim_spec
+from anynode.schema.kinds.internal_form import difference
+from anynode.schema.kinds.selection import validate_node_selector
+from anynode.schema.kinds.volume_rules import ACCESS_MODES, ONE_TYPE, SourceRule, needing
 from anynode.schema.rules import KindRules
+
+_SPEC, _STATUS = FieldPath("spec"), FieldPath("status")
+_BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 
 
 def default_claim_spec(spec: Object | None) -> Object:
@@ -46,17 +61,15 @@ def _create_claim(claim: Object) -> Object:
     claim = strategy.with_generation(claim, 0)
     spec = claim.get("spec") or {}
     source = spec.get("dataSource")
-    if source and not _known_source(source):
+    if source is not None and not _known_source(source):
         claim = {**claim, "spec": strategy.without_fields(spec, ("dataSource",))}
     return _with_data_source({**claim, "status": {"phase": "Pending"}})
 
 
 def _known_source(source: Object) -> bool:
-    group = source.get("apiGroup") or ""
-    kind = source.get("kind")
-    return bool(source.get("name")) and (
-        (kind == "PersistentVolumeClaim" and not group)
-        or (kind == "VolumeSnapshot" and group == "snapshot.storage.k8s.io")
+    group, kind = source.get("apiGroup") or "", source.get("kind")
+    return (kind == "PersistentVolumeClaim" and not group) or (
+        kind == "VolumeSnapshot" and group == "snapshot.storage.k8s.io"
     )
 
 
@@ -64,9 +77,311 @@ def _update_claim(new: Object, old: Object) -> Object:
     return _with_data_source(strategy.updated(counted=())(new, old))
 
 
+def _validate_claim(claim: Object) -> list[FieldError]:
+    return validate_claim_spec(claim.get("spec") or {}, _SPEC)
+
+
+def _size(claim: Object) -> str | None:
+    amounts: Mapping[str, str] = ((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}
+    return amounts.get("storage")
+
+
+def _with_size(spec: Object, size: str | None) -> Object:
+    resources = spec.get("resources") or {}
+    requests = strategy.with_field(resources.get("requests") or {}, "storage", size)
+    return {**spec, "resources": {**resources, "requests": requests}}
+
+
+def _validate_claim_update(new: Object, old: Object) -> list[FieldError]:
+    errors = _validate_claim(new)
+    after, before = new.get("spec") or {}, old.get("spec") or {}
+    if not before.get("volumeName"):
+        before = strategy.with_field(before, "volumeName", after.get("volumeName"))
+    if annotations_of(new).get(_BETA_CLASS, "") != annotations_of(old).get(_BETA_CLASS, ""):
+        path = FieldPath("metadata").child("annotations").key(_BETA_CLASS)
+        errors.append(invalid(path, annotations_of(new).get(_BETA_CLASS, ""), metadata.IMMUTABLE))
+    if before.get("storageClassName") is None and _BETA_CLASS not in annotations_of(old):
+        after = strategy.with_field(after, "storageClassName", None)
+    bound = (new.get("status") or {}).get("phase") == "Bound"
+    if bound:
+        after = _with_size(after, _size(old))
+        after = strategy.with_field(after, "volumeAttributesClassName", before.get("volumeAttributesClassName"))
+    if after != before:
+        text = (
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+        )
+        shown = difference("PersistentVolumeClaimSpec", before, after)
+        errors.append(forbidden(_SPEC, f"{text}\n{shown}"))
+    errors += _validate_smaller(new, old)
+    mode, was = (new.get("spec") or {}).get("volumeMode"), (old.get("spec") or {}).get("volumeMode")
+    errors += metadata.validate_immutable(mode, was, FieldPath("volumeMode"))
+    return errors + _validate_class_change(new, old)
+
+
+def _validate_smaller(new: Object, old: Object) -> list[FieldError]:
+    size, was = Quantity.parse(_size(new) or "0"), Quantity.parse(_size(old) or "0")
+    given = ((old.get("status") or {}).get("capacity") or {}).get("storage") or "0"
+    if size.nano >= was.nano or size.nano > Quantity.parse(given).nano:
+        return []
+    return [forbidden(_SPEC.child("resources", "requests", "storage"), "field can not be less than status.capacity")]
+
+
+def _validate_class_change(new: Object, old: Object) -> list[FieldError]:
+    name = (new.get("spec") or {}).get("volumeAttributesClassName")
+    was = (old.get("spec") or {}).get("volumeAttributesClassName")
+    if name == was or name or (old.get("status") or {}).get("currentVolumeAttributesClassName") is None:
+        return []
+    shown = "nil" if name is None else "empty string"
+    text = f"update to {shown} is forbidden when status.currentVolumeAttributesClassName is not nil"
+    return [forbidden(_SPEC.child("volumeAttributesClassName"), text)]
+
+
+_RESIZES = (
+    "ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizeInProgress", "NodeResizeInfeasible",
+    "NodeResizePending",
+)  # fmt: skip
+
+
+def _validate_resource_key(name: str, path: FieldPath) -> list[FieldError]:
+    errors = metadata.validate_label_key(name, path)
+    if not errors and is_native(name) and name != "storage":
+        errors.append(not_supported(path, name, ("storage",)))
+    return errors
+
+
+def _validate_claim_status(new: Object, _old: Object) -> list[FieldError]:
+    status = new.get("status") or {}
+    errors: list[FieldError] = []
+    for name, text in sorted((status.get("capacity") or {}).items()):
+        errors += validate_basic(Quantity.parse(text), _STATUS.child("capacity").key(name))
+    for name, state in sorted((status.get("allocatedResourceStatuses") or {}).items()):
+        path = _STATUS.child("allocatedResourceStatuses")
+        errors += _validate_resource_key(name, path)
+        if state not in _RESIZES:
+            errors.append(not_supported(path, name, _RESIZES))
+    for name, text in sorted((status.get("allocatedResources") or {}).items()):
+        path, amount = _STATUS.child("allocatedResources"), Quantity.parse(text)
+        wrong = _validate_resource_key(name, path)
+        if not wrong:
+            wrong = validate_basic(amount, path.key(name)) or validate_quantity("storage", amount, path.key(name))
+        errors += wrong
+    return errors
+
+
 CLAIM = KindRules(
     default=default_claim,
     prepare_create=_create_claim,
     prepare_update=_update_claim,
     prepare_status=strategy.status_only(),
+    validate=_validate_claim,
+    validate_update=_validate_claim_update,
+    validate_status=_validate_claim_status,
+)
+
+
+_VOLUME_DEFAULTS = {
+    "hostPath": pod_defaults.default_host_path,
+    "iscsi": pod_defaults.default_iscsi,
+    "rbd": pod_defaults.default_rbd,
+    "azureDisk": pod_defaults.default_azure_disk,
+    "scaleIO": pod_defaults.default_scale_io,
+}
+
+
+def default_volume(volume: Object) -> Object:
+    spec = dict(volume.get("spec") or {})
+    if not spec.get("persistentVolumeReclaimPolicy"):
+        spec["persistentVolumeReclaimPolicy"] = "Retain"
+    if spec.get("volumeMode") is None:
+        spec["volumeMode"] = "Filesystem"
+    for kind, rule in _VOLUME_DEFAULTS.items():
+        if spec.get(kind) is not None:
+            spec[kind] = rule(spec[kind])
+    status = volume.get("status") or {}
+    if not status.get("phase"):
+        status = {**status, "phase": "Pending"}
+    return {**volume, "spec": spec, "status": status}
+
+
+def _create_volume(volume: Object) -> Object:
+    status = {"phase": "Pending", "lastPhaseTransitionTime": meta(volume).get("creationTimestamp")}
+    return {**strategy.with_generation(volume, 0), "status": status}
+
+
+def _status_of_volume(new: Object, old: Object) -> Object:
+    """The time of a change of phase is the registry's to write; without one the old time stays."""
+    new = strategy.status_only()(new, old)
+    after, before = new.get("status") or {}, old.get("status") or {}
+    known = before.get("lastPhaseTransitionTime")
+    if after.get("phase") == before.get("phase") and after.get("lastPhaseTransitionTime") is None and known:
+        return {**new, "status": {**after, "lastPhaseTransitionTime": known}}
+    return new
+
+
+def _validate_secret(reference: Object | None, path: FieldPath) -> list[FieldError]:
+    if reference is None:
+        return []
+    errors: list[FieldError] = []
+    for field, rule in (("name", metadata.subdomain_name), ("namespace", metadata.label_name)):
+        value, where = reference.get(field), path.child(field)
+        errors += metadata.validate_name(value, where, rule) if value else [required(where)]
+    return errors
+
+
+def _validate_csi(source: Object, path: FieldPath) -> list[FieldError]:
+    errors = volume_rules.validate_csi_driver(source.get("driver") or "", path.child("driver"))
+    errors += needing("volumeHandle")(source, path)
+    for field in (
+        "controllerPublishSecretRef",
+        "controllerExpandSecretRef",
+        "nodePublishSecretRef",
+        "nodeExpandSecretRef",
+    ):
+        errors += _validate_secret(source.get(field), path.child(field))
+    return errors
+
+
+def _validate_local(source: Object, path: FieldPath) -> list[FieldError]:
+    target = source.get("path")
+    return volume_rules.validate_no_backsteps(target, path.child("path")) if target else [required(path.child("path"))]
+
+
+def _validate_gluster(source: Object, path: FieldPath) -> list[FieldError]:
+    errors = needing("endpoints", "path")(source, path)
+    namespace = source.get("endpointsNamespace")
+    if namespace == "":
+        text = "if the endpointnamespace is set, it must be a valid namespace name"
+        errors.append(invalid(path.child("endpointsNamespace"), namespace, text))
+    elif namespace is not None:
+        errors += metadata.validate_name(namespace, path.child("endpointsNamespace"), metadata.label_name)
+    return errors
+
+
+# the order in which upstream looks at the sources of a volume
+_VOLUME_SOURCES: Mapping[str, tuple[SourceRule, str]] = {
+    "hostPath": (volume_rules.validate_host_path, "hostPath"),
+    "gcePersistentDisk": (volume_rules.validate_disk("pdName"), "persistentDisk"),
+    "awsElasticBlockStore": (volume_rules.validate_disk("volumeID"), "awsElasticBlockStore"),
+    "glusterfs": (_validate_gluster, "glusterfs"),
+    "flocker": (volume_rules.validate_flocker, "flocker"),
+    "nfs": (volume_rules.validate_nfs, "nfs"),
+    "rbd": (needing("monitors", "image"), "rbd"),
+    "quobyte": (volume_rules.validate_quobyte, "quobyte"),
+    "cephfs": (needing("monitors"), "cephfs"),
+    "iscsi": (volume_rules.validate_iscsi, "iscsi"),
+    "cinder": (needing("volumeID"), "cinder"),
+    "fc": (volume_rules.validate_fc, "fc"),
+    "flexVolume": (volume_rules.validate_flex, "flexVolume"),
+    "azureFile": (needing("secretName", "shareName"), "azureFile"),
+    "vsphereVolume": (needing("volumePath"), "vsphereVolume"),
+    "photonPersistentDisk": (needing("pdID"), "photonPersistentDisk"),
+    "portworxVolume": (needing("volumeID"), "portworxVolume"),
+    "azureDisk": (volume_rules.validate_azure_disk, "azureDisk"),
+    "scaleIO": (needing("gateway", "system", "volumeName"), "scaleIO"),
+    "local": (_validate_local, "local"),
+    "storageos": (volume_rules.validate_storage_os, "storageos"),
+    "csi": (_validate_csi, "csi"),
+}
+
+
+def _validate_volume_sources(spec: Object) -> list[FieldError]:
+    errors: list[FieldError] = []
+    given = [kind for kind in _VOLUME_SOURCES if spec.get(kind) is not None]
+    for kind in given:
+        rule, shown = _VOLUME_SOURCES[kind]
+        if kind != given[0]:
+            errors.append(forbidden(_SPEC.child(kind), ONE_TYPE))
+            continue
+        errors += rule(spec[kind], _SPEC.child(shown))
+        if kind == "local" and spec.get("nodeAffinity") is None:
+            errors.append(required(_SPEC.child("nodeAffinity"), "Local volume requires node affinity"))
+    return errors if given else [required(_SPEC, "must specify a volume type")]
+
+
+def _validate_volume_capacity(spec: Object) -> list[FieldError]:
+    capacity, path = spec.get("capacity") or {}, _SPEC.child("capacity")
+    errors = [] if capacity else [required(path)]
+    if set(capacity) != {"storage"}:
+        errors.append(not_supported(path, dict(sorted(capacity.items())) or None, ("storage",)))
+    for name, text in sorted(capacity.items()):
+        amount = Quantity.parse(text)
+        errors += validate_basic(amount, path.key(name)) + validate_positive_quantity(amount, path.key(name))
+    return errors
+
+
+def validate_volume(volume: Object) -> list[FieldError]:
+    spec = volume.get("spec") or {}
+    modes, where = spec.get("accessModes") or (), _SPEC.child("accessModes")
+    errors = [] if modes else [required(where)]
+    errors.extend(not_supported(where, mode, ACCESS_MODES) for mode in modes if mode not in ACCESS_MODES)
+    if "ReadWriteOncePod" in modes and any(mode in ACCESS_MODES[:3] for mode in modes):
+        errors.append(forbidden(where, "may not use ReadWriteOncePod with other access modes"))
+    errors += _validate_volume_capacity(spec)
+    policy, known = spec.get("persistentVolumeReclaimPolicy"), ("Delete", "Recycle", "Retain")
+    if policy and policy not in known:
+        errors.append(not_supported(_SPEC.child("persistentVolumeReclaimPolicy"), policy, known))
+    affinity = spec.get("nodeAffinity")
+    if affinity is not None:
+        path = _SPEC.child("nodeAffinity", "required")
+        needed = affinity.get("required")
+        errors += (
+            [required(path, "must specify required node constraints")]
+            if needed is None
+            else validate_node_selector(needed, path)
+        )
+    errors += _validate_volume_sources(spec)
+    target = ((spec.get("hostPath") or {}).get("path") or "").rstrip("/")
+    if spec.get("hostPath") is not None and not target and policy == "Recycle" and spec["hostPath"].get("path"):
+        text = "may not be 'recycle' for a hostPath mount of '/'"
+        errors.append(forbidden(_SPEC.child("persistentVolumeReclaimPolicy"), text))
+    if spec.get("storageClassName"):
+        errors += metadata.validate_name(spec["storageClassName"], _SPEC.child("storageClassName"))
+    mode = spec.get("volumeMode")
+    if mode is not None and mode not in ("Block", "Filesystem"):
+        errors.append(not_supported(_SPEC.child("volumeMode"), mode, ("Block", "Filesystem")))
+    return errors + _validate_attributes_class(spec)
+
+
+def _validate_attributes_class(spec: Object) -> list[FieldError]:
+    name, path = spec.get("volumeAttributesClassName"), _SPEC.child("volumeAttributesClassName")
+    if name is None:
+        return []
+    errors = [invalid(path, name, text) for text in names.dns1123_subdomain(name)] if name else []
+    if not name:
+        errors.append(required(path, "an empty string is disallowed"))
+    if spec.get("csi") is None:
+        errors.append(required(_SPEC.child("csi"), "has to be specified when using volumeAttributesClassName"))
+    return errors
+
+
+def _sources(spec: Object) -> Object:
+    return {kind: spec[kind] for kind in _VOLUME_SOURCES if spec.get(kind) is not None}
+
+
+def validate_volume_update(new: Object, old: Object) -> list[FieldError]:
+    errors = validate_volume(new)
+    after, before = _sources(new.get("spec") or {}), _sources(old.get("spec") or {})
+    added = (after.get("csi") or {}).get("controllerExpandSecretRef")
+    if before.get("csi") and before["csi"].get("controllerExpandSecretRef") is None and added is not None:
+        after = {**after, "csi": strategy.without_fields(after["csi"], ("controllerExpandSecretRef",))}
+    if after != before:
+        shown = difference("PersistentVolumeSource", before, after)
+        text = f"spec.persistentvolumesource is immutable after creation\n{shown}"
+        errors.append(forbidden(_SPEC.child("persistentvolumesource"), text))
+    mode, was = (new.get("spec") or {}).get("volumeMode"), (old.get("spec") or {}).get("volumeMode")
+    return errors + metadata.validate_immutable(mode, was, FieldPath("volumeMode"))
+
+
+VOLUME = KindRules(
+    default=default_volume,
+    prepare_create=_create_volume,
+    prepare_update=strategy.updated(counted=()),
+    prepare_status=_status_of_volume,
+    validate=validate_volume,
+    validate_update=validate_volume_update,
+)
+
+RULES: Sequence[tuple[str, str, KindRules]] = (
+    ("", "PersistentVolumeClaim", CLAIM),
+    ("", "PersistentVolume", VOLUME),
 )
