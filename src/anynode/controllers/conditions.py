@@ -10,7 +10,11 @@ from anynode.api.objects import Object, find_condition
 
 def compact(fields: Mapping[str, Any]) -> Object:
     """``fields`` without those that are None, zero, empty or false: a Go struct of ``omitempty`` fields."""
-    return {key: value for key, value in fields.items() if value or (value == 0 and isinstance(value, Present))}
+    return {
+        key: int(value) if isinstance(value, Present) else value
+        for key, value in fields.items()
+        if value or isinstance(value, Present)
+    }
 
 
 class Present(int):
