@@ -8,6 +8,7 @@ process, with no task per node. Source: kubelet ``pkg/kubelet/kubelet_node_statu
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import random
@@ -43,6 +44,7 @@ class _Node:
     lease: Object | None = None
     status_at: float = float("-inf")
     ready: bool | None = None
+    registered: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
 
 class NodeController:
@@ -65,7 +67,6 @@ class NodeController:
         self._informer = nodes
         self._recorder = recorder
         self._nodes: dict[str, _Node] = {}
-        self._registered: Callable[[str], None] | None = None
         self._controller: Controller[str] = Controller("node", self._reconcile, clock=clock, workers=workers)
 
     def add(self, settings: NodeSettings, *, health: Callable[[], Health] = lambda: HEALTHY) -> None:
@@ -91,9 +92,9 @@ class NodeController:
             return labels_of(node)
         return node_object.labels_for(own.settings) if own is not None else {}
 
-    def registered(self, name: str) -> bool:
-        own = self._nodes.get(name)
-        return own is not None and own.lease is not None
+    async def wait_registered(self, name: str) -> None:
+        """Return when the node has its object and its lease; raises ``KeyError`` for a node not added."""
+        await self._nodes[name].registered.wait()
 
     async def run(self) -> None:
         """Beat until cancelled; nodes are not marked or deleted then."""
@@ -120,6 +121,7 @@ class NodeController:
             await self._register(own)
         await self._update_status(own)
         await self._renew(own)
+        own.registered.set()
         return RequeueAfter(RENEW_SECONDS * (1 - JITTER * self._chance.random()))
 
     async def _register(self, own: _Node) -> None:

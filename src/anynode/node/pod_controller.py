@@ -8,6 +8,7 @@ Source: kubelet ``pkg/kubelet/pod_workers.go``, ``pkg/kubelet/status/status_mana
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import logging
@@ -98,6 +99,7 @@ class PodController:
         self._requests: dict[Uid, dict[str, Quantity]] = {}
         self._context: PodContext | None = None
         self._held: dict[Uid, PodRecord] = {}
+        self._ready = asyncio.Event()
 
     # -- what others ask
 
@@ -112,6 +114,10 @@ class PodController:
         return [{**worker.pod, "status": worker.status} for worker in self._workers.values()]
 
     # -- life
+
+    async def wait_ready(self) -> None:
+        """Return when what the provider held was taken over and new pods are taken up."""
+        await self._ready.wait()
 
     async def run(self) -> None:
         """Run pods until cancelled; then they are left running. The informer is run by whoever owns it."""
@@ -138,6 +144,7 @@ class PodController:
             await self._pods.wait_synced()
             self._held = {Uid(each.identity.uid): each for each in await self._provider.list()}
             self._subscribe(self._changed)
+            self._ready.set()
             tasks.start("orphans", self._remove_orphans, restart=TRY_AGAIN)
             while True:
                 uid = await self._queue.get()

@@ -7,7 +7,7 @@ of a key means one container only:
 ``sim.anynode.dev/run-for``      it ends after this time (default: it runs until stopped)
 ``sim.anynode.dev/exit-code``    with this code (default 0)
 ``sim.anynode.dev/stop-delay``   how long it takes to end when asked (default: no time)
-``sim.anynode.dev/stop-code``    the exit code then (default 143 - 128 = ended by SIGTERM)
+``sim.anynode.dev/stop-code``    the exit code then (default 143: ended by SIGTERM)
 ``sim.anynode.dev/fail``         it cannot be started; the value is ``reason: message``
 ``sim.anynode.dev/logs``         what it prints
 
