@@ -22,7 +22,6 @@ from anynode.api import resources
 from anynode.api.objects import Object, ObjectKey
 from anynode.api.resources import Catalogue, Resource
 from anynode.api.wire import User
-from anynode.apiserver import printers
 from anynode.apiserver.authorization import Authorizer
 from anynode.apiserver.bodies import Bodies
 from anynode.apiserver.bootstrap import Bootstrap
@@ -134,7 +133,7 @@ class Assembly:
         return served
 
     def _forms(self, view: View) -> Forms:
-        return Forms(view, printers, self.clock.now)
+        return Forms(view, self.clock.now)
 
     def _store_of(self, kind: Kind) -> ResourceStore:
         cache = self.cache.add(

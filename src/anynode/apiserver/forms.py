@@ -165,9 +165,6 @@ class TableForm:
     def _row(self, item: Item, now: datetime.datetime) -> Object:
         served = self._served(item)
         row: Object = {"cells": printers.cells(self._resource, served, now)}
-        conditions = self._printers.conditions(self._resource, served)
-        if conditions is not None:
-            row["conditions"] = conditions
         conditions = printers.conditions(self._resource, served)
         if conditions:
             row["conditions"] = conditions
