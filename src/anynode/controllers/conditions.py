@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from anynode.api.objects import Object, find_condition
 
 
-def compact(fields: Mapping[str, Any]) -> Object:
-    """``fields`` without those that are None, zero, empty or false: a Go struct of ``omitempty`` fields."""
-    return {
-        key: int(value) if isinstance(value, Present) else value
-        for key, value in fields.items()
-        if value or isinstance(value, Present)
-    }
-
-
-class Present(int):
-    """A number that is written even when it is zero (a pointer in Go)."""
+def compact(fields: Mapping[str, Any], *, always: Collection[str] = ()) -> Object:
+    """``fields`` as Go prints a struct of ``omitempty`` fields: zero and empty ones only if in ``always``, no nulls."""
+    return {key: value for key, value in fields.items() if value or (value is not None and key in always)}
 
 
 def same(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from anynode.api.objects import Object, annotations_of, get_path, is_deleting, labels_of, meta, name_of, uid_of
 from anynode.controllers import node_fit
-from anynode.controllers.conditions import Present, compact
+from anynode.controllers.conditions import compact
 from anynode.controllers.pods import created_at, is_available, is_ready, is_terminal, names_node, phase_of
 from anynode.controllers.revisions import HASH_LABEL
 from anynode.controllers.scaling import scaled
@@ -289,20 +289,26 @@ def plan_status(
         available += is_available(pod, seconds, now)
         updated += is_updated(daemon_set, pod, name_hash)
     old = daemon_set.get("status") or {}
-    collisions = old.get("collisionCount")
     return compact(
         {
-            "currentNumberScheduled": Present(current),
-            "numberMisscheduled": Present(misplaced),
-            "desiredNumberScheduled": Present(desired),
-            "numberReady": Present(ready),
+            "currentNumberScheduled": current,
+            "numberMisscheduled": misplaced,
+            "desiredNumberScheduled": desired,
+            "numberReady": ready,
             "observedGeneration": meta(daemon_set).get("generation") if observed else old.get("observedGeneration"),
             "updatedNumberScheduled": updated,
             "numberAvailable": available,
             "numberUnavailable": desired - available,
-            "collisionCount": None if collisions is None else Present(collisions),
+            "collisionCount": old.get("collisionCount"),
             "conditions": old.get("conditions"),
-        }
+        },
+        always=(
+            "currentNumberScheduled",
+            "numberMisscheduled",
+            "desiredNumberScheduled",
+            "numberReady",
+            "collisionCount",
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from anynode.api.objects import Object, find_condition, get_path, meta, name_of
-from anynode.controllers.conditions import Present, compact, with_condition, without
+from anynode.controllers.conditions import compact, with_condition, without
 from anynode.controllers.deployment_rollout import UNLIMITED, count, limits, sizes, wanted
 from anynode.controllers.times import seconds_of, timestamp
 
@@ -76,12 +76,10 @@ def plan_counts(deployment: Object, new: Object | None, replica_sets: Sequence[O
     """Counts and the Available condition."""
     available = count(replica_sets, "availableReplicas")
     old = deployment.get("status") or {}
-    collisions = old.get("collisionCount")
     if available >= wanted(deployment) - limits(deployment)[1]:
         said = ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
     else:
         said = ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
-    terminating = _terminating(replica_sets)
     return compact(
         {
             "observedGeneration": meta(deployment).get("generation") or 0,
@@ -90,10 +88,11 @@ def plan_counts(deployment: Object, new: Object | None, replica_sets: Sequence[O
             "readyReplicas": count(replica_sets, "readyReplicas"),
             "availableReplicas": available,
             "unavailableReplicas": max(0, sizes(replica_sets) - available),
-            "terminatingReplicas": None if terminating is None else Present(terminating),
-            "collisionCount": None if collisions is None else Present(collisions),
+            "terminatingReplicas": _terminating(replica_sets),
+            "collisionCount": old.get("collisionCount"),
             "conditions": with_condition(old.get("conditions") or [], condition("Available", *said, now)),
-        }
+        },
+        always=("terminatingReplicas", "collisionCount"),
     )
 
 

@@ -26,7 +26,7 @@ from anynode.api.objects import (
 )
 from anynode.api.resources import known
 from anynode.controllers import pods as pod_facts
-from anynode.controllers.conditions import Present, compact, same, with_condition, without
+from anynode.controllers.conditions import compact, same, with_condition, without
 from anynode.controllers.context import ControllerContext, run_when_synced
 from anynode.controllers.ownership import Claimer, Expectations, Latest, is_controlled_by
 from anynode.controllers.pod_events import PodEvents
@@ -99,14 +99,15 @@ def plan_status(
         conditions = without(conditions, REPLICA_FAILURE)
     return compact(
         {
-            "replicas": Present(len(active)),
+            "replicas": len(active),
             "fullyLabeledReplicas": sum(1 for pod in active if template_labels <= labels_of(pod).items()),
             "readyReplicas": len(ready),
             "availableReplicas": sum(1 for pod in ready if pod_facts.is_available(pod, min_ready_seconds, now)),
-            "terminatingReplicas": Present(terminating),
+            "terminatingReplicas": terminating,
             "observedGeneration": meta(replica_set).get("generation") or 0,
             "conditions": conditions,
-        }
+        },
+        always=("replicas", "terminatingReplicas"),
     )
 
 
