@@ -87,7 +87,9 @@ class Reflector:
             except (ApiError, ConnectionError, TimeoutError, _Relist) as error:
                 if self._clock.monotonic() - began >= BACKOFF.reset_after_seconds:
                     self._failures = 0
-                logger.debug("watch broke", extra={"resource": self._scope.resource.qualified}, exc_info=error)
+                fields = {"resource": self._scope.resource.qualified, "why": str(error)}
+                level = logging.DEBUG if isinstance(error, _Relist) else logging.WARNING
+                logger.log(level, "watch broke and will be begun again", extra=fields)
             await self._pause()
 
     async def _begin(self) -> WatchStream | None:

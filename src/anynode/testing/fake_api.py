@@ -95,6 +95,7 @@ class FakeWatch:
         self._wanted = wanted
         self._ended = ended
         self._channel: Channel[Sequence[WatchEvent]] = Channel(WATCH_QUEUE)
+        self._error: ConnectionError | None = None
 
     def send(self, kind: str, obj: Object) -> None:
         self._channel.offer([WatchEvent(kind, obj=obj)])
@@ -109,11 +110,16 @@ class FakeWatch:
         elif before:
             self.send("DELETED", change.obj)
 
-    def end(self) -> None:
+    def end(self, error: ConnectionError | None = None) -> None:
+        """Nothing more comes; with ``error`` the reader meets it after what was sent."""
+        self._error = error
         self._channel.close()
 
-    def __aiter__(self) -> AsyncIterator[Sequence[WatchEvent]]:
-        return self._channel.__aiter__()
+    async def __aiter__(self) -> AsyncIterator[Sequence[WatchEvent]]:
+        async for events in self._channel:
+            yield events
+        if self._error is not None:
+            raise self._error
 
     async def close(self) -> None:
         self._channel.close()
@@ -169,10 +175,10 @@ class FakeApi:
 
         self.faults.append(fault)
 
-    def break_watches(self) -> None:
-        """End all watches; their clients may resume."""
+    def break_watches(self, error: ConnectionError | None = None) -> None:
+        """End all watches (as if cut off, with ``error``); their clients may resume."""
         for watch in tuple(self.watches):
-            watch.end()
+            watch.end(error)
         self.watches.clear()
 
     def compact(self) -> None:

@@ -84,12 +84,15 @@ async def test_equal_arguments_share_one_informer(api: FakeApi, clock: FakeClock
         assert factory.informer(CONFIG_MAPS) is not one
 
 
-async def test_resumes_a_broken_watch_without_listing(api: FakeApi, clock: FakeClock) -> None:
+@pytest.mark.parametrize("error", [None, ConnectionResetError("cut")])
+async def test_resumes_a_broken_watch_without_listing(
+    api: FakeApi, clock: FakeClock, error: ConnectionError | None
+) -> None:
     async with running(api, clock) as factory:
         log = Log(factory.informer(CONFIG_MAPS))
         await factory.wait_synced()
         await clock.advance(100)
-        api.break_watches()
+        api.break_watches(error)
         api.put(CONFIG_MAPS, config_map("a", "1"))
         await clock.settle()
         assert log.said == ["added a=1"]
