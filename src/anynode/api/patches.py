@@ -56,7 +56,7 @@ def _merged(current: Any, patch: Any) -> Any:
             result[key] = _pruned(value)
         else:
             result[key] = _merged(result[key], value)
-    return result
+    return {key: result[key] for key in sorted(result)}  # as Go prints what it has taken apart
 
 
 def _pruned(value: Any) -> Any:
@@ -81,6 +81,7 @@ def json_patch(document: Object, operations: Sequence[Mapping[str, Any]]) -> Any
         if action is None:
             raise PatchError(f"Unexpected kind: {kind if isinstance(kind, str) else 'unknown'}")
         action(work, operation)
+    work.sort()
     return work.document
 
 
@@ -98,6 +99,14 @@ class _Work:
         copy = container.copy()
         self._own[id(copy)] = copy
         return copy
+
+    def sort(self) -> None:
+        """Sort the keys of what was taken apart, as Go prints it."""
+        for each in self._own.values():
+            if isinstance(each, dict):
+                pairs = sorted(each.items())
+                each.clear()
+                each.update(pairs)
 
     def container(self, path: str, *, write: bool) -> tuple[Any, str]:
         """The container ``path`` ends in, and the last step; ``_MISSING`` where there is none."""

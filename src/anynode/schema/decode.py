@@ -8,6 +8,7 @@ apimachinery ``pkg/runtime/serializer/json``, apiserver ``pkg/endpoints/handlers
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import orjson
 from anynode.api.objects import Object
 from anynode.schema import json_syntax, yaml_text
 from anynode.schema.protobuf import decode_protobuf
-from anynode.schema.typed import DecodeError, FieldTypeError, check_fields, json_kind
+from anynode.schema.typed import DecodeError, FieldTypeError, UnreadableError, check_fields, json_kind
 
 __all__ = [
     "DecodeError",
@@ -34,14 +35,11 @@ __all__ = [
 
 _KIND_STRUCT = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 _YAML_LINE = "line "
-
-
-class UnreadableError(DecodeError):
-    """A body so wrong that not even its kind could be read."""
+_HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def decode_json(body: bytes) -> tuple[Object, Sequence[str]]:
-    """``(object, complaints about duplicate keys)``; of equal keys the last counts, as in Go.
+    """``(object, complaints about duplicate keys)``; of equal keys the last counts, and maps said twice are merged.
 
     Raises ``UnreadableError`` with Go's message for what is no JSON or no object.
     """
@@ -55,7 +53,8 @@ def decode_json(body: bytes) -> tuple[Object, Sequence[str]]:
     if not isinstance(value, dict):
         raise UnreadableError(f"{prefix}json: cannot unmarshal {json_kind(value)} into Go value of type {_KIND_STRUCT}")
     _check_kind(value, prefix)
-    return value, duplicates(body, value)
+    complaints = duplicates(body, value)
+    return (_united(json.loads(body, object_pairs_hook=_Pairs)), complaints) if complaints else (value, ())
 
 
 def _check_kind(value: Object, prefix: str) -> None:
@@ -82,8 +81,7 @@ def _loads_broken_text(body: bytes) -> Any:
     """JSON that Go takes and orjson does not: bytes that are no UTF-8, half surrogates, deep nesting."""
     try:
         value = json.loads(body.decode("utf-8", "replace"))
-        mended = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-        return orjson.loads(mended)
+        return orjson.loads(_HALF_SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
     except (RecursionError, ValueError):
         raise DecodeError("exceeded max depth") from None
 
@@ -116,6 +114,26 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
 
 class _Pairs(list[tuple[str, Any]]):
     """An object with all its members, also those said twice."""
+
+
+def _united(value: Any) -> Any:
+    """What Go makes of members said twice: it reads the second into what the first one left."""
+    if isinstance(value, _Pairs):
+        found: Object = {}
+        for key, item in value:
+            new, old = _united(item), found.get(key)
+            found[key] = _overlaid(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
+        return found
+    return [_united(each) for each in value] if isinstance(value, list) else value
+
+
+def _overlaid(old: Object, new: Object) -> Object:
+    found = dict(old)
+    for key, item in new.items():
+        current = found.get(key)
+        both = isinstance(current, dict) and isinstance(item, dict)
+        found[key] = _overlaid(current, item) if both and isinstance(current, dict) else item
+    return found
 
 
 def _repeated(value: Any, path: str) -> list[str]:

@@ -138,6 +138,11 @@ def only_paths(node: Node, patterns: Sequence[tuple[str, ...]]) -> Node:
     return result
 
 
+def sorted_set(node: Node) -> Node:
+    """``node`` with its path elements in order, as upstream writes them."""
+    return {key: sorted_set(node[key]) if node[key] else LEAF for key in sorted(node)}
+
+
 @functools.lru_cache(maxsize=8192)
 def key_element(name: str, value: Any) -> str:
     """The path element of a list-map item with one key."""

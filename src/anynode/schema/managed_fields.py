@@ -120,7 +120,7 @@ def _entry(manager: str, operation: str, api_version: str, time: str, fields: No
     if time:
         entry["time"] = time
     entry["fieldsType"] = "FieldsV1"
-    entry["fieldsV1"] = fields
+    entry["fieldsV1"] = field_sets.sorted_set(fields)
     if subresource:
         entry["subresource"] = subresource
     return entry

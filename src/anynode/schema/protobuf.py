@@ -16,7 +16,7 @@ import orjson
 
 from anynode.api import formats
 from anynode.api.objects import Object
-from anynode.schema.typed import DecodeError, check_fields
+from anynode.schema.typed import DecodeError, UnreadableError, check_fields
 from anynode.schema.types import Field, Types
 
 MAGIC = b"k8s\x00"
@@ -33,7 +33,7 @@ def decode_protobuf(body: bytes, types: Types, kind: tuple[str, str] | None = No
     Raises ``DecodeError`` for what is no envelope, a kind the table lacks, or a broken message.
     """
     if body[:4] != MAGIC:
-        raise DecodeError("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
+        raise UnreadableError("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
     api_version = named = ""
     raw = b""
     for number, wire, value in fields(body[4:]):

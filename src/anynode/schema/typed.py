@@ -25,6 +25,10 @@ class DecodeError(ValueError):
     """A body that cannot be read; the text is Go's."""
 
 
+class UnreadableError(DecodeError):
+    """A body so wrong that not even its kind could be read."""
+
+
 class FieldTypeError(DecodeError):
     """A value of the wrong JSON type; knows the struct and the fields that lead to it."""
 

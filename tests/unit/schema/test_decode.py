@@ -53,7 +53,7 @@ def test_names_of_fields_are_told_apart_by_case() -> None:
 def test_duplicate_keys_of_json() -> None:
     body = b'{"metadata":{"name":"a","labels":{"x":"1","x":"2"}},"data":{"k":"1","k":"2"},"data":{"l":"3"}}'
     obj, complaints = decode_json(body)
-    assert obj["data"] == {"l": "3"}
+    assert obj["data"] == {"k": "2", "l": "3"}  # Go reads the second map into the first
     assert complaints == ['duplicate field "metadata.labels.x"', 'duplicate field "data.k"', 'duplicate field "data"']
     assert decode_json(b'{"a": {"b": 1}}\n')[1] == ()
 
@@ -127,6 +127,11 @@ def test_bodies_that_are_no_object() -> None:
     assert decode_json(b"null") == ({}, ())
     text = decode.refusal(UnreadableError("x"), kind="ConfigMap", version="v1", body=b"   ")
     assert text == "the object provided is unrecognized (must be of type ConfigMap): x (202020)"
+
+
+def test_text_that_is_no_utf8_and_half_surrogates_are_replaced() -> None:
+    assert decode_json(b'{"a":"\\ud800"}')[0] == {"a": "\ufffd"}
+    assert decode_json(b'{"a":"\xff"}')[0] == {"a": "\ufffd"}
 
 
 @given(st.text(alphabet='{}[]",:1a\\ntrue-.e ', max_size=12))
