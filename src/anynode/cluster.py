@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from anynode.aio import tls
 from anynode.aio.clock import Clock, SystemClock
 from anynode.aio.tasks import Supervisor
 from anynode.api.wire import User
@@ -30,12 +31,16 @@ from anynode.controllers.manager import ControllerManager, ControllerSettings
 from anynode.informers.informer import InformerFactory
 from anynode.informers.recorder import EventRecorder
 from anynode.network.controller import ServiceProxy
+from anynode.provider import ContainerState, PodRecord, Provider, ProviderError
 from anynode.scheduler.scheduler import Scheduler
 from anynode.storage.memory import MemoryStorage
 from anynode.storage.sqlite import SqliteStorage
 from anynode.storage.types import Storage, StorageError
+from anynode.virtual_node import NodeGroup, VirtualNode, VirtualNodeConfig
 
 MASTERS = "system:masters"
+STOP_SECONDS = 2.0
+"""How long pods may take to end when the cluster stops."""
 
 
 class ClusterError(Exception):
@@ -65,6 +70,21 @@ class ClusterSettings:
 
 def nothing(_: str) -> None:
     """Progress nobody wants to see."""
+
+
+async def end_pods(provider: Provider) -> None:
+    """End every pod of a node that has stopped, as the shutdown of a machine would: asked first, then killed."""
+
+    async def end(record: PodRecord) -> None:
+        async with asyncio.TaskGroup() as stopping:
+            for container in record.containers:
+                if container.state is ContainerState.RUNNING:
+                    stopping.create_task(provider.stop(record.identity.uid, container.container, STOP_SECONDS))
+        await provider.delete(record.identity.uid)
+
+    async with provider.run(lambda _: None), asyncio.TaskGroup() as tasks:
+        for record in await provider.list():
+            tasks.create_task(end(record))
 
 
 class ControlPlane:
@@ -165,7 +185,7 @@ class Cluster:
         self._chance = self._plane.chance
         self._progress = progress
         self._stack = contextlib.AsyncExitStack()
-        self.nodes: list[Any] = []
+        self.nodes: list[VirtualNode] = []
         self.client: ApiClient
 
     async def __aenter__(self) -> Self:
@@ -207,7 +227,32 @@ class Cluster:
         tasks.start("service-proxy", proxy.run)
         self._progress("scheduler and service proxy")
 
-    async def _start_nodes(self, stack: contextlib.AsyncExitStack) -> None: ...
+    async def _start_nodes(self, stack: contextlib.AsyncExitStack) -> None:
+        settings, server = self.settings, self.server
+        if not settings.nodes:
+            return
+        client = self._plane.client_as("system:nodes", agent="kubelet")
+        group = NodeGroup(client, clock=self._clock, chance=self._chance)
+        await stack.enter_async_context(group)
+        pair = server.authority.server_certificate([settings.host, "127.0.0.1", "localhost"])
+        kubelet_tls = tls.server_context(pair.certificate, pair.key, client_ca=server.ca_pem)
+        for index in range(settings.nodes):
+            name = f"node-{index}"
+            config = VirtualNodeConfig(
+                name=name,
+                data_dir=self._plane.directory / "nodes" / name,
+                cluster_id=settings.name,
+                provider=settings.provider,
+                provider_options=settings.provider_options,
+            )
+            try:
+                node = VirtualNode(config, client, group=group, kubelet_tls=kubelet_tls)
+            except ProviderError as error:
+                raise ClusterError(error.message) from error
+            stack.push_async_callback(end_pods, node.provider)
+            await stack.enter_async_context(node)
+            self.nodes.append(node)
+        self._progress(f"{settings.nodes} node(s), provider {settings.provider}")
 
     @property
     def server(self) -> ApiServerProcess:
