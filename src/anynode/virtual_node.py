@@ -63,6 +63,8 @@ class VirtualNodeConfig:
     annotations: Mapping[str, str] = dataclasses.field(default_factory=dict)
     taints: Sequence[Object] = ()
     capacity: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    container_events: bool | None = None
+    """Whether every container's Pulled, Created, Started and Killing is told; None: unless the provider is ``sim``."""
     client_ca: bytes | None = None
     """PEM: who may ask the kubelet's endpoint with a certificate of this authority."""
 
@@ -201,6 +203,9 @@ class VirtualNode:
                 allocatable=self._capacity,
                 node_labels=lambda: self.group.nodes.labels(config.name),
                 node_os=self.group.machine.operating_system,
+                container_events=config.provider != "sim"
+                if config.container_events is None
+                else config.container_events,
             ),
             client=client,
             provider=self.provider,

@@ -60,6 +60,8 @@ class PodSettings:
     node_labels: Callable[[], Mapping[str, str]]
     node_os: str = "linux"
     status_writers: int = STATUS_WRITERS
+    container_events: bool = True
+    """Whether Pulled, Created, Started and Killing are told; three writes per container that a simulation can spare."""
 
 
 class PodController:
@@ -134,6 +136,7 @@ class PodController:
                 prober=self._prober,
                 clock=self._clock,
                 tasks=tasks,
+                container_events=self._settings.container_events,
                 wake_after=self._wake_after,
                 changed=self._statuses.queue.add,
                 admit=self._admit,
@@ -182,6 +185,8 @@ class PodController:
         if is_deleting(delta.obj) and not is_deleting(worker.pod):
             logger.debug("pod is to be ended", extra={"pod": str(key)})
         worker.update(delta.obj)
+        if worker.written_version and worker.written_version == resource_version_of(delta.obj):
+            return  # the echo of our own write
         self._take_status(worker, delta.obj)
         self._queue.add(uid)
         if worker.ended:

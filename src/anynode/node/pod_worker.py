@@ -57,6 +57,7 @@ PULL_RETRY_SECONDS = 1.0
 REFRESH_SECONDS = 60.0
 REPORT_SECONDS = 5.0
 EARLY_SECONDS = 1.0
+ROUTINE = ("Pulled", "Created", "Started", "Killing")
 DEADLINE = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 
 
@@ -74,6 +75,7 @@ class PodContext:
     prober: Prober
     clock: Clock
     tasks: Supervisor
+    container_events: bool
     wake_after: Callable[[Uid, float], None]
     """Have a pod synced again after so many seconds."""
     changed: Callable[[Uid], None]
@@ -538,6 +540,8 @@ class PodWorker:
         return True
 
     def _event(self, container: Object, kind: str, reason: str, message: str) -> None:
+        if not self._context.container_events and reason in ROUTINE:
+            return
         name = container["name"]
         field = "containers"
         if any(each["name"] == name for each in pod_machine.init_containers(self.pod)):
