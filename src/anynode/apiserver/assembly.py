@@ -29,9 +29,10 @@ from anynode.apiserver.componentstatuses import ComponentStatuses
 from anynode.apiserver.connect import Connector
 from anynode.apiserver.connect_routes import ConnectRoutes
 from anynode.apiserver.discovery import Discovery
+from anynode.apiserver.documents import Documents
 from anynode.apiserver.forms import Forms
 from anynode.apiserver.health import Health
-from anynode.apiserver.identity import Authenticator
+from anynode.apiserver.identity import Authenticator, authenticated
 from anynode.apiserver.metrics import Metrics
 from anynode.apiserver.read import Reader
 from anynode.apiserver.requestinfo import RequestInfo
@@ -157,7 +158,7 @@ class Assembly:
     def _build_server(self) -> ApiServer:
         bodies = Bodies(self.types, self.catalogue)
         reader = Reader(self.cache, self._storage, self.clock)
-        writer = Writer(bodies, reader, self._admit_for, self.clock)
+        writer = Writer(bodies, reader, self._admit_for, self.authorizer.permit, self.clock)
         budgets = self.served.get(("policy", "v1", "poddisruptionbudgets"))
         subresources = Subresources(reader, writer, bodies, self.clock, self.tokens, budgets.store if budgets else None)
         reviews = Reviews(bodies, self.authorizer, self._review_token, self.clock)
@@ -167,7 +168,7 @@ class Assembly:
             served=self.served,
             unstored=unstored,
             subresources={**subresources.routes(self.served.values()), **self._connecting()},
-            paths={},
+            paths=Documents(self.catalogue, self.tokens).paths(),
             reader=reader,
             writer=writer,
             authenticator=Authenticator(settings.static_tokens, self._verify_token),
@@ -221,12 +222,12 @@ class Assembly:
         try:
             claims = self.tokens.verify(token, audiences)
         except TokenInvalid as error:
-            return None, (), f"[invalid bearer token, {error}]" if str(error) else "invalid bearer token"
+            return None, (), _token_complaint(str(error))
         wrong = why_invalid(claims, self.lookup, self.clock.now())
         if wrong:
-            return None, (), f"[invalid bearer token, {wrong}]"
+            return None, (), _token_complaint(wrong)
         wanted = audiences or self.tokens.audiences
-        return claims.user(), [each for each in claims.audiences if each in wanted], ""
+        return authenticated(claims.user()), [each for each in claims.audiences if each in wanted], ""
 
     def _admit_for(self, info: RequestInfo, resource: Resource, user: User, dry_run: bool) -> Admit:
         chain = self.admission
@@ -301,3 +302,9 @@ class Assembly:
             await self.clock.sleep(COMPACT_SECONDS)
             if revision > self._storage.oldest_revision:
                 await self._storage.compact(revision)
+
+
+def _token_complaint(why: str) -> str:
+    """What a token review says is wrong: all that was tried, or the one thing."""
+    plain = "invalid bearer token"
+    return plain if why in ("", plain) else f"[{plain}, {why}]"

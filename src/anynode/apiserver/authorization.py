@@ -11,6 +11,7 @@ import dataclasses
 
 from anynode.api.errors import Forbidden
 from anynode.api.wire import User
+from anynode.apiserver.requestinfo import RequestInfo
 from anynode.security import rbac
 from anynode.security.rbac import MASTERS, Attributes, Decision, Policy
 
@@ -48,6 +49,11 @@ class Authorizer:
             found = self._remembered[slot] = rbac.decide(user, target, self.policy)
         return found
 
+    def permit(self, info: RequestInfo, user: User) -> None:
+        """Raises ``Forbidden`` when they may not make this request."""
+        if MASTERS not in user.groups:
+            self.require(user, attributes_of(info))
+
     def require(self, user: User, target: Attributes) -> None:
         """Raises ``Forbidden`` when they may not."""
         if MASTERS in user.groups:
@@ -55,6 +61,19 @@ class Authorizer:
         decision = self.decision(user, target)
         if not decision.allowed:
             raise refusal(user, target, decision.reason)
+
+
+def attributes_of(info: RequestInfo) -> Attributes:
+    """What a resource request wants to do."""
+    return Attributes(
+        verb=info.verb,
+        group=info.group,
+        version=info.version,
+        resource=info.plural,
+        subresource=info.subresource,
+        namespace=info.namespace,
+        name=info.name,
+    )
 
 
 def refusal(user: User, target: Attributes, reason: str = "") -> Forbidden:

@@ -14,7 +14,7 @@ from anynode.api.objects import Object
 from anynode.api.resources import Catalogue, GroupVersion
 from anynode.api.wire import ApiRequest
 from anynode.apiserver import negotiation
-from anynode.schema import decode, fields
+from anynode.schema import decode, fields, managed_fields
 from anynode.schema.types import Types
 
 SHOWN_BYTES = 1024
@@ -49,6 +49,9 @@ def no_such_kind(api_version: str, kind: str) -> str:
     return f'no kind "{kind}" is registered for version "{api_version}" in scheme "{_SCHEME}"'
 
 
+_UNSERVED = {"Scale": "autoscaling", "TokenRequest": "authentication.k8s.io", "Eviction": "policy"}
+
+
 class Bodies:
     """Reads the bodies of writes."""
 
@@ -63,21 +66,43 @@ class Bodies:
         obj, complaints = self._parsed(request, kind)
         obj = self._of_kind(obj, api_version, kind)
         what = f'{kind} in version "{GroupVersion.parse(api_version).version}" cannot be handled as a {kind}: '
-        checked, unknown = self.checked(obj, api_version, kind, what)
+        checked, unknown = self.checked(obj, api_version, kind, what, body=request.body)
         report([*complaints, *unknown], validation, warnings, what)
         return checked
 
-    def checked(self, obj: Object, api_version: str, kind: str, what: str) -> tuple[Object, Sequence[str]]:
-        """``obj`` as Go's round trip through the type makes it, and its unknown fields."""
+    def checked(
+        self, obj: Object, api_version: str, kind: str, what: str, body: bytes = b""
+    ) -> tuple[Object, Sequence[str]]:
+        """``obj`` as Go's round trip through the type makes it, and its unknown fields.
+
+        ``body``, where it is JSON, lets a refusal name a number as it was written.
+        """
         try:
-            return self.try_checked(obj, api_version, kind)
+            return self.try_checked(obj, api_version, kind, body=body if body[:1] == b"{" else b"")
         except decode.DecodeError as error:
             raise errors.BadRequest(f"{what}{error}") from error
 
-    def try_checked(self, obj: Object, api_version: str, kind: str) -> tuple[Object, Sequence[str]]:
-        """The same; raises ``DecodeError``."""
+    def try_checked(
+        self, obj: Object, api_version: str, kind: str, *, body: bytes = b"", known: Object | None = None
+    ) -> tuple[Object, Sequence[str]]:
+        """The same; raises ``DecodeError``. What ``known``, checked before, has in common is not looked at again."""
         name = self.types.of_kind(api_version, kind)
-        return decode.check_fields(obj, name, self.types) if name else (obj, ())
+        return decode.check_fields(obj, name, self.types, body or None, known) if name else (obj, ())
+
+    def owned(self, obj: Object, manager: str, subresource: str, time: str) -> Object:
+        """An object that is answered and not stored, with the field ownership upstream gives it all the same."""
+        name = self.types.of_kind(obj["apiVersion"], obj["kind"])
+        entries = managed_fields.updated(
+            None,
+            obj,
+            manager=manager,
+            subresource=subresource,
+            api_version=obj["apiVersion"],
+            time=time,
+            type_name=name,
+            types=self.types,
+        )
+        return managed_fields.with_entries(obj, entries)
 
     def _parsed(self, request: ApiRequest, kind: str) -> tuple[Object, Sequence[str]]:
         if request.obj is not None:
@@ -124,7 +149,7 @@ class Bodies:
 
     def _package_of(self, kind: str) -> str:
         """The Go package upstream keeps the kind's internal type in."""
-        group = next((each.group for each in self._catalogue if each.kind == kind), "")
+        group = next((each.group for each in self._catalogue if each.kind == kind), _UNSERVED.get(kind, ""))
         return group.partition(".")[0] or "core"
 
 

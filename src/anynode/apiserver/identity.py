@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import hmac
-from collections.abc import Callable, Mapping
+import json
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
 
-from anynode.api.errors import Unauthorized
+from anynode.api.errors import BadRequest, Unauthorized
 from anynode.api.wire import ApiRequest, User
 
 AUTHENTICATED = "system:authenticated"
@@ -37,7 +39,7 @@ class Authenticator:
         user = request.user
         if user is None:
             return ANONYMOUS
-        return _authenticated(user)
+        return authenticated(user)
 
     def of_token(self, token: str) -> User:
         user = self.find(token)
@@ -50,36 +52,51 @@ class Authenticator:
         raw = token.encode()
         for known, static in self._static.items():
             if hmac.compare_digest(known, raw):
-                return _authenticated(static)
+                return authenticated(static)
         user = self._verify(token)
-        return None if user is None else _authenticated(user)
+        return None if user is None else authenticated(user)
 
 
-def _authenticated(user: User) -> User:
+def authenticated(user: User) -> User:
+    """The user as one whose credentials were good."""
     if AUTHENTICATED in user.groups:
         return user
     return dataclasses.replace(user, groups=(*user.groups, AUTHENTICATED))
 
 
 def impersonated(request: ApiRequest) -> User | None:
-    """The user the request wants to act as; None when it wants no such thing."""
+    """The user the request wants to act as, None when it wants no such thing; raises ``BadRequest``."""
     headers = request.headers
-    name = headers.get("impersonate-user", "")
-    if not name:
-        return None
+    name, uid = headers.get("impersonate-user", ""), headers.get("impersonate-uid", "")
     groups = tuple(part.strip() for part in headers.get("impersonate-group", "").split(",") if part.strip())
     extra = {
-        header.removeprefix("impersonate-extra-"): tuple(value.split(", "))
+        urllib.parse.unquote(header.removeprefix("impersonate-extra-")): tuple(value.split(", "))
         for header, value in headers.items()
         if header.startswith("impersonate-extra-")
     }
+    if not name:
+        if groups or uid or extra:
+            raise BadRequest(f"requested {_go_user(uid, groups, extra)} without impersonating a user name")
+        return None
+    added: tuple[str, ...] = (AUTHENTICATED,)
     if name == ANONYMOUS.name:
-        added: tuple[str, ...] = ANONYMOUS.groups
-    elif name.startswith("system:serviceaccount:"):
+        added = ANONYMOUS.groups
+    elif ANONYMOUS.groups[0] in groups:
+        added = ()
+    elif name.startswith("system:serviceaccount:") and not groups:
         namespace = name.split(":")[2]
-        own = () if groups else ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
-        added = (*own, AUTHENTICATED)
-    else:
-        added = (AUTHENTICATED,)
+        added = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
     missing = tuple(group for group in added if group not in groups)
-    return User(name=name, groups=(*groups, *missing), uid=headers.get("impersonate-uid", ""), extra=extra)
+    return User(name=name, groups=(*groups, *missing), uid=uid, extra=extra)
+
+
+def _go_user(uid: str, groups: Sequence[str], extra: Mapping[str, Sequence[str]]) -> str:
+    """As Go prints the structure, which is what upstream says."""
+
+    def texts(values: Sequence[str]) -> str:
+        listed = ", ".join(json.dumps(value) for value in values)
+        return f"[]string{{{listed}}}" if values else "[]string(nil)"
+
+    more = ", ".join(f"{json.dumps(key)}:{texts(values)}" for key, values in sorted(extra.items()))
+    shown = f"map[string][]string{{{more}}}" if extra else "map[string][]string(nil)"
+    return f'&user.DefaultInfo{{Name:"", UID:{json.dumps(uid)}, Groups:{texts(groups)}, Extra:{shown}}}'

@@ -64,7 +64,7 @@ class Patcher:
             if not isinstance(result, dict):
                 raise _invalid(_json(result), "expected an object")
             try:
-                checked, unknown = self._checked(result, api_version, kind)
+                checked, unknown = self._checked(result, api_version, kind, live)
             except decode.DecodeError as error:
                 raise _invalid(self._shown(media, patch, result), str(error)) from error
             complaints = [*doubled, *unknown]
@@ -78,10 +78,10 @@ class Patcher:
 
         return change
 
-    def _checked(self, result: Object, api_version: str, kind: str) -> tuple[Object, Sequence[str]]:
+    def _checked(self, result: Object, api_version: str, kind: str, live: Object) -> tuple[Object, Sequence[str]]:
         said_version, said_kind = result.get("apiVersion"), result.get("kind")
         if said_version == api_version and said_kind == kind:
-            return self._bodies.try_checked(result, api_version, kind)
+            return self._bodies.try_checked(result, api_version, kind, known=live)
         if isinstance(said_version, str) and isinstance(said_kind, str):
             if self._bodies.types.of_kind(said_version, said_kind):
                 self._bodies.try_checked(result, said_version, said_kind)
@@ -127,7 +127,8 @@ class Patcher:
             raise errors.invalid("PatchOptions", "meta.k8s.io", "", [found.cause()])
         config, doubled = self._read_config(request)
         if doubled and validation == "Strict":
-            raise errors.BadRequest(f"error strict decoding YAML: {', '.join(doubled)}")
+            said = f"error converting YAML to JSON: {decode.strict_text(doubled)}"
+            raise errors.BadRequest(f"error strict decoding YAML: {said}")
         report(doubled, validation, write.warnings, "")
         write.applied = True
         name = self._bodies.types.of_kind(api_version, kind)
@@ -158,7 +159,7 @@ class Patcher:
         try:
             return decode.decode_yaml(request.body)
         except decode.DecodeError as error:
-            raise errors.BadRequest(f"error decoding YAML: {error}") from error
+            raise errors.BadRequest(f"error decoding YAML: error converting YAML to JSON: {error}") from error
 
 
 def _json_patched(live: Object, operations: Any) -> Any:

@@ -18,6 +18,7 @@ from anynode.apiserver.authorization import Authorizer
 from anynode.apiserver.bodies import Bodies, field_validation
 from anynode.apiserver.requestinfo import RequestInfo
 from anynode.apiserver.server import Handler
+from anynode.apiserver.write import manager_of
 from anynode.registry.deletion import timestamp
 from anynode.schema import fields
 from anynode.security import rbac
@@ -61,7 +62,14 @@ class Reviews:
                 "application/vnd.kubernetes.protobuf"
             )
         validation = field_validation(request, "CreateOptions")
-        return self._bodies.typed(request, api_version, kind, validation=validation, warnings=[])
+        obj = self._bodies.typed(request, api_version, kind, validation=validation, warnings=[])
+        said = obj.get("metadata") or {}
+        obj = self._bodies.owned(obj, manager_of(request), "", timestamp(self._clock.now()))
+        if said and api_version.startswith("authorization"):
+            path = fields.FieldPath("metadata")
+            found = fields.invalid(path, obj["metadata"], "must be empty")
+            raise errors.invalid("", "authorization.k8s.io", "", [found.cause()])
+        return obj
 
     async def _who_am_i(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         obj = self._body(request, "authentication.k8s.io/v1", "SelfSubjectReview")

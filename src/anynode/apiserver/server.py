@@ -132,7 +132,7 @@ class ApiServer:
 
     async def _answer(self, request: ApiRequest) -> ApiResponse:
         user = self.authenticator.authenticate(request)
-        if "impersonate-user" in request.headers:
+        if any(header.startswith("impersonate-") for header in request.headers):
             user = self._impersonate(request, user)
         try:
             info = requestinfo.parse(request)
@@ -140,7 +140,7 @@ class ApiServer:
             raise no_such_resource() from None
         if not info.is_resource:
             return self._document(request, info, user)
-        self._authorize(info, user)
+        self.authorizer.permit(info, user)
         if info.verb in READS:
             return await self._admitted_read(request, info, user)
         if self._writing >= MOST_WRITING:
@@ -159,22 +159,6 @@ class ApiServer:
             return await self._routed(request, info, user)
         finally:
             self._reading -= 1
-
-    def _authorize(self, info: RequestInfo, user: User) -> None:
-        if "system:masters" in user.groups:
-            return
-        self.authorizer.require(
-            user,
-            Attributes(
-                verb=info.verb,
-                group=info.group,
-                version=info.version,
-                resource=info.plural,
-                subresource=info.subresource,
-                namespace=info.namespace,
-                name=info.name,
-            ),
-        )
 
     def _impersonate(self, request: ApiRequest, user: User) -> User:
         wanted = impersonated(request)
@@ -402,7 +386,8 @@ def deleted_status(resource: Resource, deletion: Deletion) -> Object:
 
 
 def _go_type(resource: Resource) -> str:
-    return f"{resource.version}.{resource.kind}"
+    """The internal Go type, as upstream names it here."""
+    return f"{resource.group.partition('.')[0] or 'core'}.{resource.kind}"
 
 
 def _too_many() -> errors.TooManyRequests:

@@ -154,6 +154,8 @@ class Subresources:
         served = self._server.find("", "v1", "pods")
         assert served is not None
         obj = self.bodies.typed(request, "v1", "Binding", validation="Warn", warnings=[])
+        if not meta(obj).get("name"):
+            raise errors.BadRequest("Name parameter required.")
         target = dataclasses.replace(info, plural="pods", subresource="binding", name=str(meta(obj).get("name") or ""))
         return await self._bind(served, request, target, user)
 
@@ -182,15 +184,15 @@ class Subresources:
         obj = self.bodies.typed(
             request, "authentication.k8s.io/v1", "TokenRequest", validation=validation, warnings=write.warnings
         )
+        spec = {"expirationSeconds": 3600, **(obj.get("spec") or {})}
+        obj = self.bodies.owned({**obj, "spec": spec}, write.manager, "token", self._now())
         account = served.store.get(key_of(info)).object
         named = meta(obj).get("name") or info.name
         if named != info.name:
             path = fields.FieldPath("metadata.name")
             found = fields.invalid(path, named, "must match the service account name if specified")
             raise errors.invalid("TokenRequest", "authentication.k8s.io", info.name, [found.cause()])
-        spec = obj.get("spec") or {}
-        seconds = spec.get("expirationSeconds")
-        seconds = 3600 if seconds is None else seconds
+        seconds = spec["expirationSeconds"]
         self._check_seconds(seconds)
         audiences = spec.get("audiences") or list(self.tokens.audiences)
         bound, reference = self._bound(spec.get("boundObjectRef"), info.namespace)
@@ -212,7 +214,7 @@ class Subresources:
             )
 
     def _bound(self, reference: Object | None, namespace: str) -> tuple[Bound, Object | None]:
-        """What the token is bound to, and the reference with its uid."""
+        """What the token is bound to, and the reference."""
         if not reference:
             return Bound(), None
         kind, version, name = (
@@ -233,16 +235,17 @@ class Subresources:
                 f"the UID in the bound object reference ({wanted}) does not match the UID in record. "
                 "The object might have been deleted and then recreated"
             )
-            raise errors.conflict(found.resource, name, why)
+            said = f'Operation cannot be fulfilled on {kind} "{name}": {why}'
+            raise errors.Conflict(said, details={"name": name, "kind": kind})
         ref = Ref(name, uid)
         if kind == "Secret":
-            return Bound(secret=ref), {**reference, "uid": uid}
+            return Bound(secret=ref), reference
         if kind == "Node":
-            return Bound(node=ref), {**reference, "uid": uid}
+            return Bound(node=ref), reference
         node_name = get_path(obj, "spec", "nodeName", default="")
         nodes = self._server.find("", "v1", "nodes")
         node = nodes.store.find(node_name) if nodes is not None and node_name else None
-        return Bound(pod=ref, node=Ref(node_name, uid_of(node.object)) if node else None), {**reference, "uid": uid}
+        return Bound(pod=ref, node=Ref(node_name, uid_of(node.object)) if node else None), reference
 
     def _token_answer(
         self,
@@ -255,12 +258,14 @@ class Subresources:
         token: str,
         expiry: datetime.datetime,
     ) -> Object:
-        metadata = {
+        metadata: Object = {
             "name": info.name,
             "namespace": info.namespace,
             "uid": uid_of(account),
             "creationTimestamp": self._now(),
         }
+        if meta(obj).get("managedFields"):
+            metadata["managedFields"] = meta(obj)["managedFields"]
         spec: Object = {"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": reference}
         return {
             "kind": "TokenRequest",

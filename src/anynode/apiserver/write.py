@@ -33,6 +33,8 @@ NAMESPACE_MISMATCH = "the namespace of the provided object does not match the na
 
 _SCHEME = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"
 
+Permit = Callable[[RequestInfo, User], None]
+"""Raises ``Forbidden`` unless the user may do what the target says."""
 AdmitFor = Callable[[RequestInfo, Resource, User, bool], Admit]
 """(target, resource, user, dry run) -> the admission of that write."""
 
@@ -68,10 +70,11 @@ def is_dry_run(request: ApiRequest, options: str) -> bool:
 class Writer:
     """Carries out writes of every resource."""
 
-    def __init__(self, bodies: Bodies, reader: Reader, admit_for: AdmitFor, clock: Clock) -> None:
+    def __init__(self, bodies: Bodies, reader: Reader, admit_for: AdmitFor, permit: Permit, clock: Clock) -> None:
         self._bodies = bodies
         self._reader = reader
         self._admit_for = admit_for
+        self._permit = permit
         self._patcher = Patcher(bodies, clock)
 
     def write_of(self, served: Served, info: RequestInfo, request: ApiRequest, user: User, options: str) -> Write:
@@ -130,6 +133,7 @@ class Writer:
         obj = in_namespace(obj, info.namespace, resource)
         check_name(obj, info.name)
         stored = self._stored(served, obj)
+        self._permit_creation(served, info, user, created=served.kind.rules.allow_create_on_update)
         if resource.plural == "leases":
             write.durable = False
         with _warning(write):
@@ -137,6 +141,11 @@ class Writer:
                 key_of(info), lambda _: stored, write, rules=rules, uid_meant=True
             )
         return Written(item, 201 if created else 200, write.warnings)
+
+    def _permit_creation(self, served: Served, info: RequestInfo, user: User, *, created: bool) -> None:
+        """A change that makes the object needs the right to create it."""
+        if created and not info.subresource and served.store.find(key_of(info)) is None:
+            self._permit(dataclasses.replace(info, verb="create"), user)
 
     # --- patch
 
@@ -155,6 +164,7 @@ class Writer:
         write = self.write_of(served, info, request, user, "PatchOptions")
         validation = field_validation(request, "PatchOptions")
         apply = media == "application/apply-patch+yaml"
+        self._permit_creation(served, info, user, created=apply)
         change = self._patcher.prepared(resource.api_version, resource.kind, info, request, media, write, validation)
 
         def changed(old: Object | None) -> Object:
