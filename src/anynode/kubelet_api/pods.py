@@ -7,6 +7,7 @@ Needs of the node nothing but ``PodLookup`` and the provider's capabilities. Sou
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -148,7 +149,9 @@ class PodHandlers:
                 raise ConnectionError(error.message) from error
 
         def explain(port: int, error: Exception) -> str:
-            return f"error forwarding port {port} to pod {uid_of(pod)}, uid : {error}"
+            number = getattr(error, "errno", None) or 0
+            why = f"dial tcp :{port}: connect: {os.strerror(number).lower()}" if number > 0 else str(error)
+            return f"error forwarding port {port} to pod {uid_of(pod)}, uid : {why}"
 
         return _forwarding(request, tunnel, channels, ports, dial, explain)
 

@@ -197,6 +197,7 @@ class SpdyStream:
 
     async def write_eof(self) -> None:
         if self._owner.machine.send(self.stream_id, b"", fin=True):
+            self._owner.forget(self)
             await self._owner.flush()
 
     async def reset(self) -> None:
@@ -260,7 +261,7 @@ class SpdyStreams:
                     if fin:
                         found.inbox.feed_eof()
                     await found.inbox.drained()
-                    self._forget(stream_id)
+                    self.forget(found)
             case spdy.StreamReset(stream_id):
                 if (found := self._streams.pop(stream_id, None)) is not None:
                     found.inbox.feed_eof()
@@ -268,9 +269,10 @@ class SpdyStreams:
             case _:
                 pass
 
-    def _forget(self, stream_id: int) -> None:
-        if stream_id not in self.machine.streams:
-            self._streams.pop(stream_id, None)
+    def forget(self, stream: SpdyStream) -> None:
+        """Let go of a stream that is closed both ways and whose end was handed on."""
+        if stream.inbox.ended and stream.stream_id not in self.machine.streams:
+            self._streams.pop(stream.stream_id, None)
 
     async def flush(self) -> None:
         out = self.machine.data_to_send()
