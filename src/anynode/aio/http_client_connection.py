@@ -96,7 +96,7 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self.stream is not None:
             self.stream.feed_eof()
-            return True
+            return self.transport.can_write_eof()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -146,7 +146,7 @@ class ServerConnection(asyncio.Protocol):
         if self._stream is None:
             return False
         self._stream.feed_eof()
-        return True
+        return self._transport.can_write_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gone = True

@@ -56,6 +56,7 @@ class WebSocketChannels:
         self.protocol = protocol
         self.left = asyncio.Event()
         self._stream = stream
+        self._client = client
         self._socket = websocket.WebSocket(client=client)
         self._inboxes = {channel: Pipe() for channel in incoming}
 
@@ -111,7 +112,7 @@ class WebSocketChannels:
                 raise ConnectionResetError("the peer left the session")
 
     async def end(self, channel: int) -> None:
-        if remotecommand.half_closes(self.protocol):
+        if self._client and remotecommand.half_closes(self.protocol):  # no client understands it from a server
             self._socket.send(bytes((remotecommand.CLOSE_SIGNAL, channel)))
             await self._flush()
 
