@@ -4,10 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from anynode.schema.kinds import core, discovery, events, jobs, pods, quotas, services, volume_claims, workloads
+from anynode.schema.kinds import (
+    access,
+    address_ranges,
+    classes,
+    core,
+    discovery,
+    events,
+    ingresses,
+    jobs,
+    network_policies,
+    pods,
+    quotas,
+    services,
+    volume_claims,
+    workloads,
+)
 from anynode.schema.rules import KindRules
 
-_FAMILIES = (core, services, events, pods, workloads, jobs, discovery, quotas, volume_claims)
+_FAMILIES = (
+    core,
+    services,
+    events,
+    pods,
+    workloads,
+    jobs,
+    discovery,
+    quotas,
+    volume_claims,
+    access,
+    ingresses,
+    network_policies,
+    address_ranges,
+    classes,
+)
 _RULES: Mapping[tuple[str, str], KindRules] = {
     (group, kind): rules for family in _FAMILIES for group, kind, rules in family.RULES
 }
