@@ -294,3 +294,17 @@ async def test_no_execute_taints_evict(world: World) -> None:
         return not before & {meta(each)["uid"] for each in await world.pods()}
 
     await world.until(evicted)
+
+
+async def test_a_stateful_set_is_built_and_updated_in_order(world: World) -> None:
+    await world.client.create(STATEFUL_SETS, workload("StatefulSet", replicas=3, serviceName="web"))
+    await world.until(world.status(STATEFUL_SETS, "web", readyReplicas=3, currentReplicas=3))
+    names = sorted(meta(each)["name"] for each in await world.pods())
+    assert names == ["web-0", "web-1", "web-2"]
+    await world.client.patch(STATEFUL_SETS, KEY, {"spec": {"template": template("v2")}})
+
+    async def updated() -> bool:
+        status = (await world.get(STATEFUL_SETS, "web"))["status"]
+        return await images(world) == {"v2"} and status["currentRevision"] == status["updateRevision"]
+
+    await world.until(updated)

@@ -32,6 +32,7 @@ from anynode.controllers.pod_gc import PodGarbageCollector
 from anynode.controllers.replicaset import ReplicaSetController
 from anynode.controllers.root_ca import RootCaController
 from anynode.controllers.serviceaccount import ServiceAccountController
+from anynode.controllers.statefulset import StatefulSetController
 from anynode.controllers.taint_eviction import TaintEvictionController
 from anynode.informers.election import Elector
 from anynode.informers.informer import InformerFactory
@@ -89,6 +90,7 @@ CONTROLLERS: Mapping[str, Maker] = {
     "deployment": _one(DeploymentController),
     "replicaset": _one(ReplicaSetController),
     "daemonset": _one(DaemonSetController),
+    "statefulset": _one(StatefulSetController),
     "job": _job,
     "ttl-after-finished": _one(JobTtlController),
     "endpointslice": _one(EndpointSliceController),

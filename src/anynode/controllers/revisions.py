@@ -30,6 +30,7 @@ from anynode.controllers.scaling import equal_templates, template_hash
 
 CONTROLLER_REVISIONS = known("controllerrevisions", "apps")
 HASH_LABEL = "controller-revision-hash"
+"""On pods: the revision they were made from. On revisions of DaemonSets: their own hash."""
 _PREFIX_MOST = 223
 
 
@@ -70,11 +71,17 @@ def next_number(old: Iterable[Object]) -> int:
     return max((number_of(each) for each in old), default=0) + 1
 
 
-def wished(owner: Object, resource: Resource, number: int) -> Object:
+def template_of(revision: Object) -> Object:
+    """The pod template that ``revision`` holds."""
+    template = get_path(revision, "data", "spec", "template", default={})
+    return {key: value for key, value in template.items() if key != "$patch"}
+
+
+def wished(owner: Object, resource: Resource, number: int, hash_label: str = HASH_LABEL) -> Object:
     """The revision to POST for the owner's template."""
     template = owner["spec"]["template"]
     name_hash = template_hash(payload(owner), get_path(owner, "status", "collisionCount"))
-    labels = {**(get_path(template, "metadata", "labels", default={})), HASH_LABEL: name_hash}
+    labels = {**(get_path(template, "metadata", "labels", default={})), hash_label: name_hash}
     metadata: Object = {
         "name": f"{name_of(owner)[:_PREFIX_MOST]}-{name_hash}",
         "namespace": namespace_of(owner),
@@ -95,9 +102,10 @@ def wished(owner: Object, resource: Resource, number: int) -> Object:
 class RevisionHistory:
     """Writes the revisions of owners of one kind."""
 
-    def __init__(self, client: ApiClient, resource: Resource) -> None:
+    def __init__(self, client: ApiClient, resource: Resource, *, hash_label: str = HASH_LABEL) -> None:
         self._client = client
         self._resource = resource
+        self._hash_label = hash_label
 
     async def current(self, owner: Object, revisions: Sequence[Object]) -> tuple[Object, list[Object]]:
         """The revision of the owner's template, made or renumbered as needed, and the old ones.
@@ -113,7 +121,7 @@ class RevisionHistory:
         return current, old
 
     async def _create(self, owner: Object, number: int) -> Object:
-        revision = wished(owner, self._resource, number)
+        revision = wished(owner, self._resource, number, self._hash_label)
         try:
             return await self._client.create(CONTROLLER_REVISIONS, revision)
         except AlreadyExists as error:
