@@ -21,6 +21,7 @@ from anynode.api.selectors import NOTHING, LabelSelector, SelectorError, of_expr
 from anynode.scheduler.requests import Requests, requests_of
 
 SHAPES_KEPT = 4096
+HARD_AFFINITY_WEIGHT = 1
 HOSTNAME = "kubernetes.io/hostname"
 
 
@@ -76,8 +77,16 @@ class AffinityTerm:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class WeightedTerm:
+    """A preferred pod affinity term; a negative weight is anti-affinity."""
+
+    weight: int
+    term: AffinityTerm
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class SpreadConstraint:
-    """One topology spread constraint with whenUnsatisfiable DoNotSchedule."""
+    """One topology spread constraint; whether it is a must is for whoever holds it to know."""
 
     topology_key: str
     max_skew: int
@@ -101,11 +110,23 @@ class Shape:
     affinity: tuple[AffinityTerm, ...] = ()
     anti_affinity: tuple[AffinityTerm, ...] = ()
     spread: tuple[SpreadConstraint, ...] = ()
+    wished_affinity: tuple[WeightedTerm, ...] = ()
+    wished_spread: tuple[SpreadConstraint, ...] = ()
 
     @property
     def looks_at_pods(self) -> bool:
         """Whether where it may go depends on which pods are where."""
         return bool(self.affinity or self.anti_affinity or self.spread)
+
+    @property
+    def wishes_about_pods(self) -> bool:
+        """Whether where it would best go depends on which pods are where."""
+        return bool(self.wished_affinity or self.wished_spread)
+
+    @property
+    def opinions(self) -> tuple[WeightedTerm, ...]:
+        """What it wishes of pods that come after it; a required affinity counts as a wish, too."""
+        return (*self.wished_affinity, *(WeightedTerm(HARD_AFFINITY_WEIGHT, term) for term in self.affinity))
 
     @property
     def wanted_names(self) -> frozenset[str] | None:
@@ -196,11 +217,12 @@ def shape_of(spec: Mapping[str, Any]) -> Shape:
         ),
         affinity=_affinity_terms(affinity.get("podAffinity")),
         anti_affinity=_affinity_terms(affinity.get("podAntiAffinity")),
-        spread=tuple(
-            _spread(each)
-            for each in spec.get("topologySpreadConstraints") or ()
-            if each.get("whenUnsatisfiable") == "DoNotSchedule"
+        spread=_spreads(spec, "DoNotSchedule"),
+        wished_affinity=(
+            *_wished_terms(affinity.get("podAffinity"), 1),
+            *_wished_terms(affinity.get("podAntiAffinity"), -1),
         ),
+        wished_spread=_spreads(spec, "ScheduleAnyway"),
     )
 
 
@@ -238,17 +260,30 @@ def _node_terms(terms: Sequence[Mapping[str, Any]]) -> tuple[NodeTerm, ...]:
 
 def _affinity_terms(section: Mapping[str, Any] | None) -> tuple[AffinityTerm, ...]:
     terms = (section or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or ()
+    return tuple(_affinity_term(term) for term in terms)
+
+
+def _wished_terms(section: Mapping[str, Any] | None, sign: int) -> tuple[WeightedTerm, ...]:
+    terms = (section or {}).get("preferredDuringSchedulingIgnoredDuringExecution") or ()
     return tuple(
-        AffinityTerm(
-            topology_key=term.get("topologyKey") or "",
-            selector=_selector(term.get("labelSelector")),
-            namespaces=frozenset(term.get("namespaces") or ()),
-            namespace_selector=(
-                None if term.get("namespaceSelector") is None else _selector(term.get("namespaceSelector"))
-            ),
-        )
-        for term in terms
+        WeightedTerm(sign * (each.get("weight") or 0), _affinity_term(each.get("podAffinityTerm") or {}))
+        for each in terms
     )
+
+
+def _affinity_term(term: Mapping[str, Any]) -> AffinityTerm:
+    namespaces = term.get("namespaceSelector")
+    return AffinityTerm(
+        topology_key=term.get("topologyKey") or "",
+        selector=_selector(term.get("labelSelector")),
+        namespaces=frozenset(term.get("namespaces") or ()),
+        namespace_selector=None if namespaces is None else _selector(namespaces),
+    )
+
+
+def _spreads(spec: Mapping[str, Any], when: str) -> tuple[SpreadConstraint, ...]:
+    constraints = spec.get("topologySpreadConstraints") or ()
+    return tuple(_spread(each) for each in constraints if each.get("whenUnsatisfiable") == when)
 
 
 def _spread(constraint: Mapping[str, Any]) -> SpreadConstraint:

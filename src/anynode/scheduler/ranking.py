@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import collections
 import random
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from anynode.scheduler import plugins
 from anynode.scheduler.pods import PodFacts, Shape
 from anynode.scheduler.snapshot import Bools, Ints, Snapshot
 from anynode.scheduler.topology import NearRules
+from anynode.scheduler.wishes import NearWishes
+
+T = TypeVar("T")
 
 COLUMNS_KEPT = 256
 ROWS_ONE_BY_ONE = 48
@@ -52,11 +56,6 @@ class ScoreColumn:
                 return _pick(self._scores, chance)
             self._buckets = _Buckets(self._scores)
         return self._buckets.best(chance)
-
-    def best_among(self, allowed: Bools, chance: random.Random) -> int | None:
-        """The best of the rows that also satisfy rules about other pods."""
-        self._refresh()
-        return _pick(np.where(allowed, self._scores, -1), chance)
 
     def scores(self) -> Ints:
         """The total score per row as of now."""
@@ -183,15 +182,28 @@ class Ranking:
         self._chance = chance
         self._columns: collections.OrderedDict[Shape, ScoreColumn] = collections.OrderedDict()
         self._near: collections.OrderedDict[Hashable, NearRules] = collections.OrderedDict()
+        self._wishes: collections.OrderedDict[Hashable, NearWishes] = collections.OrderedDict()
 
     def best(self, pod: PodFacts) -> str | None:
         """The node to place ``pod`` on, or None when none passes every filter."""
         column = self.column(pod.shape)
-        if pod.shape.looks_at_pods or self._snapshot.anti_affinity_pods:
-            row = column.best_among(self.near(pod).passes(), self._chance)
+        snapshot, shape = self._snapshot, pod.shape
+        if shape.looks_at_pods or shape.wishes_about_pods or snapshot.anti_affinity_pods or snapshot.opinionated_pods:
+            row = self._best_near(pod, column)
         else:
             row = column.best(self._chance)
-        return None if row is None else self._snapshot.names[row]
+        return None if row is None else snapshot.names[row]
+
+    def _best_near(self, pod: PodFacts, column: ScoreColumn) -> int | None:
+        """The best row where other pods matter."""
+        snapshot, shape = self._snapshot, pod.shape
+        scores = column.scores()
+        if shape.looks_at_pods or snapshot.anti_affinity_pods:
+            scores = np.where(self.near(pod).passes(), scores, -1)
+        if shape.wishes_about_pods or snapshot.opinionated_pods:
+            feasible = scores >= 0
+            scores = np.where(feasible, scores + self.wishes(pod).scores(feasible), -1)
+        return _pick(scores, self._chance)
 
     def column(self, shape: Shape) -> ScoreColumn:
         found = self._columns.get(shape)
@@ -206,18 +218,28 @@ class Ranking:
     def forget_near(self) -> None:
         """What namespaces say about themselves changed: count pods anew."""
         self._near.clear()
+        self._wishes.clear()
 
     def near(self, pod: PodFacts) -> NearRules:
         """The rules about other pods, for pods like this one."""
-        key = (pod.shape, pod.namespace, frozenset(pod.labels.items()))
-        found = self._near.get(key)
-        if found is None:
-            found = self._near[key] = NearRules(self._snapshot, pod)
-            if len(self._near) > COLUMNS_KEPT:
-                self._near.popitem(last=False)
-        else:
-            self._near.move_to_end(key)
-        return found
+        return _kept(self._near, pod, lambda: NearRules(self._snapshot, pod))
+
+    def wishes(self, pod: PodFacts) -> NearWishes:
+        """The wishes about other pods, for pods like this one."""
+        return _kept(self._wishes, pod, lambda: NearWishes(self._snapshot, pod))
+
+
+def _kept(known: collections.OrderedDict[Hashable, T], pod: PodFacts, make: Callable[[], T]) -> T:
+    """What is known for pods like ``pod``, made when it is not; the longest unused is forgotten."""
+    key = (pod.shape, pod.namespace, frozenset(pod.labels.items()))
+    found = known.get(key)
+    if found is None:
+        found = known[key] = make()
+        if len(known) > COLUMNS_KEPT:
+            known.popitem(last=False)
+    else:
+        known.move_to_end(key)
+    return found
 
 
 def _pick(scores: Ints, chance: random.Random) -> int | None:

@@ -115,6 +115,8 @@ class Snapshot:
         self.usage_log: Log[int] = Log()
         self.moves: Log[Move] = Log()
         self.anti_affinity_pods: dict[Uid, PodFacts] = {}
+        self.opinionated_pods: dict[Uid, PodFacts] = {}
+        """Placed pods that wish for, or need, certain pods nearby."""
         self.namespace_labels: dict[str, Mapping[str, str]] = {}
         self.names: list[str] = []
         self.resources: dict[str, int] = {CPU: 0, MEMORY: 1, EPHEMERAL_STORAGE: 2}
@@ -200,6 +202,8 @@ class Snapshot:
         self._by_node.setdefault(node, {})[facts.uid] = facts
         if facts.shape.anti_affinity:
             self.anti_affinity_pods[facts.uid] = facts
+        if facts.shape.wished_affinity or facts.shape.affinity:
+            self.opinionated_pods[facts.uid] = facts
         row = self._rows.get(node)
         if row is not None:
             self._count(facts, row, 1)
@@ -215,6 +219,7 @@ class Snapshot:
         if not there:
             del self._by_node[placed.node]
         self.anti_affinity_pods.pop(uid, None)
+        self.opinionated_pods.pop(uid, None)
         row = self._rows.get(placed.node)
         if row is not None:
             self._count(placed.facts, row, -1)

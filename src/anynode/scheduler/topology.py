@@ -7,13 +7,14 @@ Source: kube-scheduler ``framework/plugins/podtopologyspread`` and ``interpodaff
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from anynode.api.selectors import LabelSelector, Requirement
 from anynode.scheduler import plugins
-from anynode.scheduler.pods import AffinityTerm, PodFacts, SpreadConstraint
+from anynode.scheduler.pods import AffinityTerm, PodFacts, Shape, SpreadConstraint
 from anynode.scheduler.snapshot import Bools, Ints, Move, Snapshot
 
 
@@ -46,40 +47,54 @@ class PodCounts:
             self._rows[move.row] += move.by
 
 
-class Shunned:
-    """Per topology key, how many pods on each row have an anti-affinity term that speaks of one kind of pod."""
+def domain_sums(snapshot: Snapshot, key: str, rows: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
+    """``rows`` added up per value of the label ``key``, and each row's value as an index into that; 0 is "no label"."""
+    column = snapshot.label(key)
+    codes = column.rows[: snapshot.size]
+    return np.bincount(codes, weights=rows, minlength=len(column.values)).astype(np.int64), codes
 
-    def __init__(self, snapshot: Snapshot, pod: PodFacts) -> None:
+
+class Opinions:
+    """Per topology key and row, the weights of all terms of placed pods that speak of one kind of pod, added up."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        pod: PodFacts,
+        holders: Callable[[], Iterable[PodFacts]],
+        terms_of: Callable[[Shape], Sequence[tuple[AffinityTerm, int]]],
+    ) -> None:
         self._snapshot = snapshot
         self._pod = pod
+        self._holders = holders
+        self._terms_of = terms_of
         self._rows: dict[str, Ints] = {}
         self._cursor = -1
         self._size = 0
 
     def rows(self) -> Mapping[str, Ints]:
-        """The counts as of now."""
+        """The sums as of now."""
         snapshot = self._snapshot
         moves = snapshot.moves.since(self._cursor) if self._cursor >= 0 else None
         if moves is None or self._size != len(snapshot.present):
             self._rows, self._size = {}, len(snapshot.present)
-            for facts in snapshot.anti_affinity_pods.values():
+            for facts in self._holders():
                 row = snapshot.row_of(snapshot.node_of(facts.uid) or "")
                 if row is not None:
                     self._follow(facts, row, 1)
         else:
             for move in moves:
-                if move.facts.shape.anti_affinity:
-                    self._follow(move.facts, move.row, move.by)
+                self._follow(move.facts, move.row, move.by)
         self._cursor = snapshot.moves.end
         return {key: rows[: snapshot.size] for key, rows in self._rows.items()}
 
     def _follow(self, facts: PodFacts, row: int, by: int) -> None:
-        for term in facts.shape.anti_affinity:
+        for term, weight in self._terms_of(facts.shape):
             if term.matches(facts.namespace, self._pod, self._snapshot.namespace_labels):
-                counts = self._rows.get(term.topology_key)
-                if counts is None:
-                    counts = self._rows[term.topology_key] = np.zeros(self._size, dtype=np.int64)
-                counts[row] += by
+                sums = self._rows.get(term.topology_key)
+                if sums is None:
+                    sums = self._rows[term.topology_key] = np.zeros(self._size, dtype=np.int64)
+                sums[row] += by * weight
 
 
 class SpreadRule:
@@ -87,29 +102,29 @@ class SpreadRule:
 
     def __init__(self, snapshot: Snapshot, pod: PodFacts, constraint: SpreadConstraint) -> None:
         self._snapshot = snapshot
-        self._constraint = constraint
+        self.constraint = constraint
         own = [Requirement(key, "=", (pod.labels[key],)) for key in constraint.match_label_keys if key in pod.labels]
         selector = LabelSelector((*constraint.selector.requirements, *own))
         if not constraint.selector.requirements and not constraint.selector.matches({}):
             selector = constraint.selector  # matches nothing, and stays so
         namespace = pod.namespace
         self._own = int(selector.matches(pod.labels))
-        self._counts = PodCounts(
+        self.counts = PodCounts(
             snapshot,
             lambda other: other.namespace == namespace and not other.deleting and selector.matches(other.labels),
         )
 
     def has_key(self) -> Bools:
-        has: Bools = self._snapshot.label(self._constraint.topology_key).rows[: self._snapshot.size] > 0
+        has: Bools = self._snapshot.label(self.constraint.topology_key).rows[: self._snapshot.size] > 0
         return has
 
     def passes(self, eligible: Bools) -> Bools:
         """Rows where one more pod keeps the skew; ``eligible`` rows make up the domains."""
-        constraint, snapshot = self._constraint, self._snapshot
+        constraint, snapshot = self.constraint, self._snapshot
         codes = snapshot.label(constraint.topology_key).rows[: snapshot.size]
         counted = codes[eligible]
         kinds = len(snapshot.label(constraint.topology_key).values)
-        sums = np.bincount(counted, weights=self._counts.rows()[eligible], minlength=kinds).astype(np.int64)
+        sums = np.bincount(counted, weights=self.counts.rows()[eligible], minlength=kinds).astype(np.int64)
         there = np.bincount(counted, minlength=kinds) > 0
         if not there.any():
             return np.ones(snapshot.size, dtype=np.bool_)
@@ -120,9 +135,9 @@ class SpreadRule:
     def eligible(self, matching: Bools, tolerated: Bools) -> Bools:
         """Rows that count for this constraint's domains."""
         rows = self._snapshot.present[: self._snapshot.size].copy()
-        if self._constraint.honor_affinity:
+        if self.constraint.honor_affinity:
             rows &= matching
-        if self._constraint.honor_taints:
+        if self.constraint.honor_taints:
             rows &= tolerated
         return rows
 
@@ -134,7 +149,12 @@ class NearRules:
         self._snapshot = snapshot
         self._pod = pod
         shape = pod.shape
-        self._shunned = Shunned(snapshot, pod)
+        self._shunned = Opinions(
+            snapshot,
+            pod,
+            lambda: snapshot.anti_affinity_pods.values(),
+            lambda shape: [(term, 1) for term in shape.anti_affinity],
+        )
         self._spread = [SpreadRule(snapshot, pod, each) for each in shape.spread]
         self._affinity = PodCounts(snapshot, self._matches_all) if shape.affinity else None
         self._anti = [(term.topology_key, PodCounts(snapshot, self._matcher(term))) for term in shape.anti_affinity]
@@ -163,7 +183,7 @@ class NearRules:
         has, near = np.ones(size, dtype=np.bool_), np.ones(size, dtype=np.bool_)
         anywhere = False
         for term in self._pod.shape.affinity:
-            sums, codes = self._domains(term.topology_key, counts)
+            sums, codes = domain_sums(self._snapshot, term.topology_key, counts)
             has &= codes > 0
             near &= sums[codes] > 0
             anywhere |= bool(sums[1:].any())
@@ -175,7 +195,7 @@ class NearRules:
         """Rows in whose domains no pod lives that this pod's anti-affinity speaks of."""
         passes = np.ones(self._snapshot.size, dtype=np.bool_)
         for key, counts in self._anti:
-            sums, codes = self._domains(key, counts.rows())
+            sums, codes = domain_sums(self._snapshot, key, counts.rows())
             passes &= (codes == 0) | (sums[codes] == 0)
         return passes
 
@@ -184,7 +204,7 @@ class NearRules:
         snapshot = self._snapshot
         passes = np.ones(snapshot.size, dtype=np.bool_)
         for key, rows in self._shunned.rows().items():
-            sums, codes = self._domains(key, rows)
+            sums, codes = domain_sums(self._snapshot, key, rows)
             passes &= (codes == 0) | (sums[codes] == 0)
         return passes
 
@@ -195,12 +215,6 @@ class NearRules:
         if self._snapshot.anti_affinity_pods:
             passes &= self.tolerated_by_others()
         return passes
-
-    def _domains(self, key: str, counts: Ints) -> tuple[Ints, np.ndarray[tuple[int, ...], np.dtype[np.int32]]]:
-        column = self._snapshot.label(key)
-        codes = column.rows[: self._snapshot.size]
-        sums = np.bincount(codes, weights=counts, minlength=len(column.values)).astype(np.int64)
-        return sums, codes
 
     def _matches_all(self, other: PodFacts) -> bool:
         labels = self._snapshot.namespace_labels
