@@ -23,6 +23,11 @@ PRESSURES = (
     ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
 )
 
+DECLARED_FEATURES = ("ExtendWebSocketsToKubelet",)
+"""The kubelet endpoint takes clients' WebSockets itself: the API server need not translate them to SPDY."""
+CONSTANT = frozenset({"nodeInfo", "declaredFeatures"})
+"""Parts of the status that never change; an API server before 1.35 keeps no declared features."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
@@ -106,6 +111,7 @@ def node_status(settings: NodeSettings, health: Health, old: Object, now: dateti
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.kubelet_port}},
         "nodeInfo": _node_info(settings),
+        "declaredFeatures": list(DECLARED_FEATURES),
     }
 
 
@@ -169,7 +175,7 @@ def differs(status: Object, node: Object) -> bool:
                 old = find_condition(current.get("conditions") or (), condition["type"]) or {}
                 if any(old.get(field) != condition[field] for field in ("status", "reason", "message")):
                     return True
-        elif key != "nodeInfo" and current.get(key) != value:
+        elif key not in CONSTANT and current.get(key) != value:
             return True
     return False
 
