@@ -136,7 +136,8 @@ class Discovery:
         tag = self._tags[path]
         headers = {"etag": tag, "vary": "Accept", "cache-control": "public"}
         if request.headers.get("if-none-match") == tag:
-            return ApiResponse(status=304, headers=headers, body=b"")
+            # Clients' caches take over this answer's headers, so it names the type of what they hold.
+            return ApiResponse(status=304, headers=headers, content_type=AGGREGATED, body=b"")
         return ApiResponse(headers=headers, content_type=AGGREGATED, body=self._aggregated[path])
 
 

@@ -184,7 +184,9 @@ class Subresources:
         obj = self.bodies.typed(
             request, "authentication.k8s.io/v1", "TokenRequest", validation=validation, warnings=write.warnings
         )
-        spec = {"expirationSeconds": 3600, **(obj.get("spec") or {})}
+        spec: Object = dict(obj.get("spec") or {})
+        if spec.get("expirationSeconds") is None:
+            spec["expirationSeconds"] = 3600
         obj = self.bodies.owned({**obj, "spec": spec}, write.manager, "token", self._now())
         account = served.store.get(key_of(info)).object
         named = meta(obj).get("name") or info.name
