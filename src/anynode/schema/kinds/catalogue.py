@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from anynode.schema.kinds import (
     access,
     address_ranges,
+    autoscalers,
     classes,
     core,
     discovery,
@@ -36,7 +37,9 @@ _FAMILIES = (
     ingresses,
     network_policies,
     address_ranges,
+    autoscalers,
     classes,
+    autoscalers,
 )
 _RULES: Mapping[tuple[str, str], KindRules] = {
     (group, kind): rules for family in _FAMILIES for group, kind, rules in family.RULES

@@ -232,7 +232,7 @@ def _validate_parameters(parameters: Object, path: FieldPath) -> list[FieldError
         errors.append(forbidden(path.child("namespace"), "`parameters.scope` is set to 'Cluster'"))
     elif scope == "Namespace" and namespace is None:
         errors.append(required(path.child("namespace"), "`parameters.scope` is set to 'Namespace'"))
-    elif scope == "Namespace":
+    elif namespace is not None:
         errors += metadata.validate_name(namespace, path.child("namespace"), metadata.label_name)
     return errors
 
