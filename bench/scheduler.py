@@ -59,15 +59,15 @@ def decisions(nodes: int, pods: int, kind: str) -> tuple[float, float]:
         snapshot.set_node(node(number))
     ranking = Ranking(snapshot, random.Random(1))
     waiting = [pod(number, kind) for number in range(pods)]
-    began = time.perf_counter()
+    began = time.process_time()  # one thread that never waits: others on the machine do not count
     read = [shapes.facts(each) for each in waiting]
-    decided = time.perf_counter()
+    decided = time.process_time()
     for facts in read:
         chosen = ranking.best(facts)
         if chosen is None:
             raise SystemExit(f"{kind}: no room for {facts.key}")
         snapshot.place(facts, chosen)
-    ended = time.perf_counter()
+    ended = time.process_time()
     return pods / (ended - decided), pods / (ended - began)
 
 

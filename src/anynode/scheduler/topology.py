@@ -7,6 +7,7 @@ Source: kube-scheduler ``framework/plugins/podtopologyspread`` and ``interpodaff
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -97,6 +98,14 @@ class Opinions:
                 sums[row] += by * weight
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Counted:
+    """The rows that count for one constraint, and the codes of their domains, each once."""
+
+    rows: Bools
+    domains: npt.NDArray[np.int32]
+
+
 class SpreadRule:
     """One DoNotSchedule constraint of one kind of pod."""
 
@@ -114,32 +123,65 @@ class SpreadRule:
             lambda other: other.namespace == namespace and not other.deleting and selector.matches(other.labels),
         )
 
-    def has_key(self) -> Bools:
-        has: Bools = self._snapshot.label(self.constraint.topology_key).rows[: self._snapshot.size] > 0
-        return has
+    @property
+    def key(self) -> str:
+        return self.constraint.topology_key
 
-    def passes(self, eligible: Bools) -> Bools:
-        """Rows where one more pod keeps the skew; ``eligible`` rows make up the domains."""
+    def passes(self, counted: Counted) -> Bools:
+        """Rows where one more pod keeps the skew."""
         constraint, snapshot = self.constraint, self._snapshot
-        codes = snapshot.label(constraint.topology_key).rows[: snapshot.size]
-        counted = codes[eligible]
-        kinds = len(snapshot.label(constraint.topology_key).values)
-        sums = np.bincount(counted, weights=self.counts.rows()[eligible], minlength=kinds).astype(np.int64)
-        there = np.bincount(counted, minlength=kinds) > 0
-        if not there.any():
+        sums, codes = domain_sums(snapshot, self.key, np.where(counted.rows, self.counts.rows(), 0))
+        there = sums[counted.domains]
+        if not len(there):
             return np.ones(snapshot.size, dtype=np.bool_)
-        fewest = int(sums[there].min()) if int(there.sum()) >= constraint.min_domains else 0
-        good: Bools = sums[codes] + self._own - fewest <= constraint.max_skew
+        fewest = int(there.min()) if len(there) >= constraint.min_domains else 0
+        good: Bools = sums[codes] + (self._own - fewest) <= constraint.max_skew
         return good
 
-    def eligible(self, matching: Bools, tolerated: Bools) -> Bools:
-        """Rows that count for this constraint's domains."""
-        rows = self._snapshot.present[: self._snapshot.size].copy()
-        if self.constraint.honor_affinity:
+
+class SpreadRules:
+    """The spread constraints of one kind of pod, and which rows they are about."""
+
+    def __init__(self, snapshot: Snapshot, pod: PodFacts, constraints: Sequence[SpreadConstraint]) -> None:
+        self._snapshot = snapshot
+        self._shape = pod.shape
+        self._rules = [SpreadRule(snapshot, pod, each) for each in constraints]
+        self._layout = -1
+        self._has: Bools = np.ones(0, dtype=np.bool_)
+        self._counted: list[Counted] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    def has_keys(self) -> Bools:
+        """Rows whose nodes have all the topology labels."""
+        self._refresh()
+        return self._has
+
+    def rules(self) -> Iterable[tuple[SpreadRule, Counted]]:
+        """Each constraint, with the rows that count for it."""
+        self._refresh()
+        return zip(self._rules, self._counted, strict=True)
+
+    def _refresh(self) -> None:
+        snapshot = self._snapshot
+        if self._layout == snapshot.layout:
+            return
+        self._layout = snapshot.layout
+        self._has = np.ones(snapshot.size, dtype=np.bool_)
+        for rule in self._rules:
+            self._has &= snapshot.label(rule.key).rows[: snapshot.size] > 0
+        matching = plugins.node_matches(snapshot, self._shape)
+        tolerated = plugins.taints_tolerated(snapshot, self._shape)
+        self._counted = [self._counted_for(rule, matching, tolerated) for rule in self._rules]
+
+    def _counted_for(self, rule: SpreadRule, matching: Bools, tolerated: Bools) -> Counted:
+        rows = self._snapshot.present[: self._snapshot.size] & self._has
+        if rule.constraint.honor_affinity:
             rows &= matching
-        if self.constraint.honor_taints:
+        if rule.constraint.honor_taints:
             rows &= tolerated
-        return rows
+        return Counted(rows, np.unique(self._snapshot.label(rule.key).rows[: self._snapshot.size][rows]))
 
 
 class NearRules:
@@ -155,24 +197,16 @@ class NearRules:
             lambda: snapshot.anti_affinity_pods.values(),
             lambda shape: [(term, 1) for term in shape.anti_affinity],
         )
-        self._spread = [SpreadRule(snapshot, pod, each) for each in shape.spread]
+        self._spread = SpreadRules(snapshot, pod, shape.spread)
         self._affinity = PodCounts(snapshot, self._matches_all) if shape.affinity else None
         self._anti = [(term.topology_key, PodCounts(snapshot, self._matcher(term))) for term in shape.anti_affinity]
 
     def spread(self) -> tuple[Bools, Bools]:
         """Rows that have all topology labels, and rows that keep every skew."""
-        size = self._snapshot.size
-        has, keeps = np.ones(size, dtype=np.bool_), np.ones(size, dtype=np.bool_)
-        if not self._spread:
-            return has, keeps
-        for rule in self._spread:
-            has &= rule.has_key()
-        shape = self._pod.shape
-        matching = plugins.node_matches(self._snapshot, shape)
-        tolerated = plugins.taints_tolerated(self._snapshot, shape)
-        for rule in self._spread:
-            keeps &= rule.passes(rule.eligible(matching, tolerated) & has)
-        return has, keeps
+        keeps = np.ones(self._snapshot.size, dtype=np.bool_)
+        for rule, counted in self._spread.rules():
+            keeps &= rule.passes(counted)
+        return self._spread.has_keys(), keeps
 
     def affinity(self) -> Bools:
         """Rows in whose domains a pod lives that matches all affinity terms; anywhere, for the first of its kind."""
@@ -210,8 +244,14 @@ class NearRules:
 
     def passes(self) -> Bools:
         """Rows that satisfy everything."""
-        has, keeps = self.spread()
-        passes: Bools = has & keeps & self.affinity() & self.anti_affinity()
+        passes = np.ones(self._snapshot.size, dtype=np.bool_)
+        if self._spread:
+            has, keeps = self.spread()
+            passes &= has & keeps
+        if self._affinity is not None:
+            passes &= self.affinity()
+        if self._anti:
+            passes &= self.anti_affinity()
         if self._snapshot.anti_affinity_pods:
             passes &= self.tolerated_by_others()
         return passes

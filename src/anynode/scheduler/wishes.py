@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from anynode.scheduler import plugins
 from anynode.scheduler.plugins import MOST
 from anynode.scheduler.pods import HOSTNAME, AffinityTerm, PodFacts
 from anynode.scheduler.snapshot import Bools, Ints, Snapshot
-from anynode.scheduler.topology import Opinions, PodCounts, SpreadRule, domain_sums
+from anynode.scheduler.topology import Opinions, PodCounts, SpreadRule, SpreadRules, domain_sums
 
 SPREAD_WEIGHT, NEAR_WEIGHT = 2, 2
 
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 
 
 class NearWishes:
@@ -31,7 +31,7 @@ class NearWishes:
     def __init__(self, snapshot: Snapshot, pod: PodFacts) -> None:
         self._snapshot = snapshot
         self._pod = pod
-        self._spread = [SpreadRule(snapshot, pod, each) for each in pod.shape.wished_spread]
+        self._spread = SpreadRules(snapshot, pod, pod.shape.wished_spread)
         self._own = [
             (each.weight, each.term.topology_key, PodCounts(snapshot, self._matcher(each.term)))
             for each in pod.shape.wished_affinity
@@ -55,18 +55,13 @@ class NearWishes:
         return total
 
     def _spreading(self, feasible: Bools) -> Ints:
-        snapshot, shape = self._snapshot, self._pod.shape
-        has = np.ones(snapshot.size, dtype=np.bool_)
-        for rule in self._spread:
-            has &= rule.has_key()
-        counted = feasible & has
+        snapshot = self._snapshot
+        counted = feasible & self._spread.has_keys()
         if not counted.any():
             return np.zeros(snapshot.size, dtype=np.int64)
-        matching = plugins.node_matches(snapshot, shape)
-        tolerated = plugins.taints_tolerated(snapshot, shape)
-        crowd = np.zeros(snapshot.size)
-        for rule in self._spread:
-            crowd += self._crowd(rule, counted, rule.eligible(matching, tolerated) & has)
+        crowd: Floats = np.zeros(snapshot.size)
+        for rule, those in self._spread.rules():
+            crowd = crowd + self._crowd(rule, counted, those.rows)
         rounded = np.floor(crowd + 0.5).astype(np.int64)
         low, high = int(rounded[counted].min()), int(rounded[counted].max())
         if not high:
@@ -75,7 +70,7 @@ class NearWishes:
 
     def _crowd(self, rule: SpreadRule, counted: Bools, eligible: Bools) -> Floats:
         """How crowded each row's domain is, weighted by how many domains there are."""
-        key, rows = rule.constraint.topology_key, rule.counts.rows()
+        key, rows = rule.key, rule.counts.rows()
         if key == HOSTNAME:
             domains, crowd = int(counted.sum()), rows
         else:
