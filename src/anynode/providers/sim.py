@@ -1,7 +1,7 @@
 """Pods that run by script: no process, no file, only reports. For tests, demos and scale.
 
-A pod's annotations (or the provider's options, for all pods) say how its containers behave; ``<container>.`` in front
-of a key means one container only:
+A container's environment (``SIM_RUN_FOR=2s``), its pod's annotations (``<container>.`` in front of a key means one
+container only) or the provider's options, for all pods, say how it behaves; the nearest wins:
 
 ``sim.anynode.dev/start-delay``  how long a start takes, such as ``2s`` (default: no time)
 ``sim.anynode.dev/run-for``      it ends after this time (default: it runs until stopped)
@@ -49,6 +49,7 @@ from anynode.provider import (
 from anynode.providers import addresses
 
 PREFIX = "sim.anynode.dev/"
+VARIABLE = "SIM_"
 TERMINATED_CODE = 143
 KILLED_CODE = 137
 IMAGE_REASONS = ("ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
@@ -65,6 +66,9 @@ class Script:
     stop_code: int = TERMINATED_CODE
     fail: str = ""
     logs: str = ""
+
+
+PLAIN = Script()
 
 
 @dataclasses.dataclass(slots=True)
@@ -183,7 +187,7 @@ class SimProvider:
         known = pod.containers.get(container.name)
         if known is not None and known.report.attempt >= container.attempt:
             return
-        script = self._script(pod, container.name)
+        script = self._script(pod, container)
         if script.start_delay:
             await self._clock.sleep(script.start_delay)
         if script.fail:
@@ -241,12 +245,19 @@ class SimProvider:
         if self._sink is not None:
             self._sink(report)
 
-    def _script(self, pod: _Pod, container: str) -> Script:
-        if not self._settings.options and not any(each.startswith(PREFIX) for each in pod.annotations):
-            return Script()
+    def _script(self, pod: _Pod, container: ContainerPlan) -> Script:
+        if not (
+            self._settings.options
+            or any(each.startswith(VARIABLE) for each in container.env)
+            or any(each.startswith(PREFIX) for each in pod.annotations)
+        ):
+            return PLAIN
 
         def asked(key: str) -> str | None:
-            for name in (f"{PREFIX}{container}.{key}", f"{PREFIX}{key}"):
+            own = container.env.get(VARIABLE + key.upper().replace("-", "_"))
+            if own is not None:
+                return own
+            for name in (f"{PREFIX}{container.name}.{key}", f"{PREFIX}{key}"):
                 if name in pod.annotations:
                     return pod.annotations[name]
             return self._settings.options.get(key)
@@ -267,7 +278,7 @@ class SimProvider:
             )
         except ValueError as error:
             raise ProviderError(
-                "CreateContainerConfigError", f"cannot read the script of {container}: {error}"
+                "CreateContainerConfigError", f"cannot read the script of {container.name}: {error}"
             ) from error
 
     # -- capabilities

@@ -78,7 +78,7 @@ class Supervision:
                 if future is not None and not future.done():
                     future.set_result(message)
         finally:
-            self._writer = None
+            await self.close()
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(ConnectionError("the supervisor of containers is gone"))

@@ -41,7 +41,7 @@ LINE_BYTES = 16 * 1024
 CHUNK_BYTES = 64 * 1024
 BUFFER_BYTES = 1024 * 1024
 """A session that is not read stops its command here; an attached reader this far behind is dropped."""
-DRAIN_SECONDS = 1.0
+DRAIN_SECONDS = 0.25
 """How long output is awaited from whoever still holds the pipe after the main process ended."""
 
 Key = tuple[str, str, int]
