@@ -30,6 +30,13 @@ def has_children(node: Node) -> bool:
     return bool(node) and (len(node) > 1 or "." not in node)
 
 
+def is_set(value: Any) -> bool:
+    """Whether a client's ``FieldsV1`` is one."""
+    return isinstance(value, dict) and all(
+        (key == "." or key[:2] in ("f:", "k:", "v:", "i:")) and is_set(below) for key, below in value.items()
+    )
+
+
 def union(left: Node, right: Node) -> Node:
     """What is in either; both are sets (roots), not members."""
     result: Node | None = None

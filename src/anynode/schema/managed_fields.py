@@ -142,6 +142,7 @@ def _readable(entries: Any) -> bool:
         and each.get("operation") in ("Apply", "Update")
         and each.get("apiVersion")
         and each.get("fieldsType") == "FieldsV1"
+        and field_sets.is_set(each.get("fieldsV1") or LEAF)
         for each in entries
     )
 
@@ -158,15 +159,14 @@ def _sorted(entries: Iterable[Entry]) -> list[Entry]:
 
 def _current(live: Object, new: Object, subresource: str) -> list[Entry]:
     """The entries a write starts from: those the client sent where it may, else the live object's."""
-    sent = meta(new).get("managedFields")
-    if not subresource and sent is not None:
+    sent, known = meta(new).get("managedFields"), meta(live).get("managedFields")
+    if not subresource and sent is not None and sent != known:
         if not sent or (len(sent) == 1 and not sent[0]):
             return []
         if _readable(sent):
             found: list[Entry] = sent
             return found
-    entries = meta(live).get("managedFields")
-    return entries if entries and _readable(entries) else []
+    return known or []
 
 
 def _time_text(time: datetime.datetime | str) -> str:
@@ -361,10 +361,10 @@ def _check_kind(config: Object, api_version: str, kind: str) -> None:
 
 
 def _check_config(endpoint: _Endpoint, config: Object, api_version: str, kind: str) -> None:
-    metadata = meta(config)
+    metadata = meta(config) if isinstance(meta(config), dict) else {}
     if metadata.get("managedFields") is not None:
         raise errors.BadRequest("metadata.managedFields must be nil")
-    wrong = applying.validate(endpoint.shape, config)
+    wrong = applying.validate(endpoint.plain, config)
     if wrong:
         said = wrong[0] if len(wrong) == 1 else "\n  ".join(("errors:", *wrong))
         named = f"{metadata.get('namespace') or ''}/{metadata.get('name') or ''}; {_shown_kind(api_version, kind)}"

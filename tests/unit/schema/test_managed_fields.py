@@ -77,6 +77,19 @@ def test_a_client_forgets_all_entries_with_an_empty_list() -> None:
     assert written(live, {**live, "metadata": {**live["metadata"], "managedFields": []}}) == []
 
 
+def test_entries_a_client_garbled_are_not_taken() -> None:
+    first = {"metadata": {"name": "a"}, "data": {"k": "v"}}
+    live = stored(first, written(None, first))
+    entries = live["metadata"]["managedFields"]
+    for garbled in (
+        [{**entries[0], "fieldsV1": {"f:data": 5}}],
+        [{**entries[0], "operation": "Odd"}],
+        [{"x": "y"}] * 2,
+    ):
+        sent = {**live, "metadata": {**live["metadata"], "managedFields": garbled}}
+        assert written(live, sent) == entries
+
+
 def test_the_status_endpoint_owns_no_spec() -> None:
     pod = typed.check_fields({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}},
                              "io.k8s.api.core.v1.Pod", TYPES)[0]  # fmt: skip
