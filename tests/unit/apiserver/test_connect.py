@@ -325,9 +325,7 @@ async def test_a_node_that_is_gone() -> None:
     url = "https://127.0.0.1:1/containerLogs/default/web/main"
     assert refused.value.message == f'Get "{url}": dial tcp 127.0.0.1:1: connect: connection refused'
     request = asked("stdout=1&command=x", SPDY, "POST")
-    with pytest.raises(
-        errors.ApiError, match="^error dialing backend: dial tcp 127.0.0.1:1: connect"
-    ):
+    with pytest.raises(errors.ApiError, match="error dialing backend: dial tcp"):
         await connector.connect(request, ConnectTarget(kind="exec", pod=POD, node=node))
     with pytest.raises(errors.BadRequest, match="pod web does not have a host assigned"):
         await connector.connect(request, ConnectTarget(kind="exec", pod=POD))
