@@ -277,9 +277,8 @@ class ServerConnection(asyncio.Protocol):
         coroutine = self._host.handler(request)
         task, loop = self.task, self._loop
         assert task is not None
-        nested = asyncio.current_task(loop) is task
-        if nested:
-            self._hand_over(request, coroutine, None)  # called from the task itself: it goes on with this one
+        if asyncio.current_task(loop) is not None:
+            self._hand_over(request, coroutine, None)  # inside some task, mostly our own: ours goes on with it
             return
         asyncio.tasks._enter_task(loop, task)
         try:
