@@ -12,7 +12,7 @@ import dataclasses
 import enum
 import heapq
 import itertools
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 
 from anynode.aio.backoff import Backoff
 from anynode.api.objects import Object, Uid
@@ -152,18 +152,22 @@ class SchedulingQueue:
         queued.place, queued.ticket = Place.BACKOFF, next(self._tickets)
         heapq.heappush(self._backoff, (now + ERROR_BACKOFF.delay_seconds(queued.errors), queued.ticket, queued))
 
-    def wake(self, what: Wake, fits: Callable[[PodFacts], bool]) -> int:
-        """Make ready those whom ``what`` may have helped and who would fit now; how many."""
-        woken = 0
-        for pods in tuple(self._unschedulable.values()):
+    def helped_by(self, what: Wake) -> list[tuple[Hashable, PodFacts]]:
+        """The groups of waiting pods that ``what`` may have helped, each with one of its pods."""
+        found = []
+        for group, pods in self._unschedulable.items():
             first = next(iter(pods.values()))
-            if not first.helped_by & what or not fits(first.facts):
-                continue
-            for queued in tuple(itertools.islice(pods.values(), WOKEN_AT_ONCE)):
-                self._leave(queued)
-                self._activate(queued)
-                woken += 1
-        return woken
+            if first.helped_by & what:
+                found.append((group, first.facts))
+        return found
+
+    def wake(self, group: Hashable) -> int:
+        """Make ready the first pods of a group, which would fit now; how many."""
+        woken = [*itertools.islice(self._unschedulable.get(group, {}).values(), WOKEN_AT_ONCE)]
+        for queued in woken:
+            self._leave(queued)
+            self._activate(queued)
+        return len(woken)
 
     def flush(self, now: float) -> int:
         """Make ready those whose back-off is over or who waited too long; how many."""

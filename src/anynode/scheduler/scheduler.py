@@ -20,14 +20,26 @@ from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api.errors import ApiError, NotFound
 from anynode.api.formats import format_time
-from anynode.api.objects import Object, ObjectKey, Uid, condition_of, get_path, is_deleting, labels_of, meta, name_of
+from anynode.api.objects import (
+    Object,
+    ObjectKey,
+    Uid,
+    condition_of,
+    get_path,
+    is_deleting,
+    key_of,
+    labels_of,
+    meta,
+    name_of,
+    uid_of,
+)
 from anynode.api.resources import known
 from anynode.client.api_client import ApiClient, PatchKind
 from anynode.informers.controller import Controller, Done, Outcome
 from anynode.informers.informer import Delta, InformerFactory
 from anynode.informers.recorder import EventRecorder
 from anynode.scheduler.diagnosis import FitError, explain
-from anynode.scheduler.pods import PodFacts, Shapes, is_finished
+from anynode.scheduler.pods import Shapes, is_finished
 from anynode.scheduler.queue import QueuedPod, SchedulingQueue, Wake
 from anynode.scheduler.ranking import Ranking
 from anynode.scheduler.snapshot import NodeChange, Snapshot
@@ -80,7 +92,7 @@ class Scheduler:
         self._changes = Wake.NONE
         self._bindings: Channel[_Binding] = Channel(BINDINGS_WAITING)
         self._binders = binders
-        self._conditions: dict[ObjectKey, Object] = {}
+        self._conditions: dict[ObjectKey, tuple[Uid, Object]] = {}
         self._condition_writer = Controller("scheduler-conditions", self._write_condition, clock=clock, workers=4)
         self._nodes = informers.informer(NODES)
         self._pods = informers.informer(PODS)
@@ -115,7 +127,7 @@ class Scheduler:
 
     def _on_pod(self, delta: Delta) -> None:
         pod = delta.obj
-        uid = Uid(meta(pod).get("uid") or "")
+        uid = uid_of(pod)
         node = get_path(pod, "spec", "nodeName", default="")
         if delta.kind == "deleted" or (node and is_finished(pod)):
             self._forget(uid)
@@ -200,17 +212,21 @@ class Scheduler:
             error = self._explained[key] = explain(snapshot, queued.facts, near, may_preempt=may_preempt)
         return error
 
-    def _fits(self, facts: PodFacts) -> bool:
-        return self._ranking.best(facts) is not None
-
     async def _wake_waiting(self) -> None:
         """Give waiting pods another try when something changed that may help them."""
         while True:
             await self._changed.wait()
             self._changed.clear()
             changes, self._changes = self._changes, Wake.NONE
-            if self.queue.wake(changes, self._fits):
-                self._ready.set()
+            woken, turn_began = 0, self._clock.monotonic()
+            for group, facts in self.queue.helped_by(changes):
+                if self._ranking.best(facts) is not None:
+                    woken += self.queue.wake(group)
+                    self._ready.set()
+                if self._clock.monotonic() - turn_began > TURN_SECONDS:
+                    await asyncio.sleep(0)
+                    turn_began = self._clock.monotonic()
+            if woken:
                 self._note(changes)  # those not woken yet get their turn once these have a place
             await self._clock.sleep(WAKE_SECONDS)
 
@@ -282,23 +298,21 @@ class Scheduler:
         generation = meta(pod).get("generation")
         if generation:
             condition["observedGeneration"] = generation
-        key = ObjectKey(meta(pod).get("namespace") or "", name_of(pod))
-        self._conditions[key] = condition
+        key = key_of(pod)
+        self._conditions[key] = (uid_of(pod), condition)
         self._condition_writer.queue.add(key)
 
     async def _write_condition(self, key: ObjectKey) -> Outcome:
-        condition = self._conditions.pop(key, None)
-        if condition is None:
-            return Done()
+        waiting = self._conditions.pop(key, None)
         pod = self._pods.store.get(key)
-        if pod is None or get_path(pod, "spec", "nodeName"):
+        if waiting is None or pod is None or uid_of(pod) != waiting[0] or get_path(pod, "spec", "nodeName"):
             return Done()
-        patch = {"metadata": {"uid": meta(pod).get("uid")}, "status": {"conditions": [condition]}}
+        patch = {"metadata": {"uid": waiting[0]}, "status": {"conditions": [waiting[1]]}}
         try:
             await self._client.patch(PODS, key, patch, kind=PatchKind.STRATEGIC, subresource="status")
         except NotFound:
             return Done()
         except BaseException:
-            self._conditions.setdefault(key, condition)
+            self._conditions.setdefault(key, waiting)
             raise
         return Done()

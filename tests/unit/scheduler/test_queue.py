@@ -46,14 +46,17 @@ def test_gates_hold_back() -> None:
     assert names(queue) == ["p"]
 
 
-def test_an_unschedulable_pod_waits_for_what_helps_and_fits() -> None:
+def wake(queue: SchedulingQueue, what: Wake) -> int:
+    return sum(queue.wake(group) for group, _ in queue.helped_by(what))
+
+
+def test_an_unschedulable_pod_waits_for_what_helps() -> None:
     queue = SchedulingQueue()
     add(queue, pod("p", cpu="1"))
     queue.failed(pop(queue), ["NodeResourcesFit"], 0)
-    assert queue.wake(Wake.NODE_TAINTS, lambda facts: True) == 0
-    assert queue.wake(Wake.POD_GONE, lambda facts: False) == 0
+    assert wake(queue, Wake.NODE_TAINTS) == 0
     assert not add(queue, pod("p", cpu="1"))  # our own condition came back: no reason to try again
-    assert queue.wake(Wake.POD_GONE, lambda facts: True) == 1
+    assert wake(queue, Wake.POD_GONE) == 1
     assert names(queue) == ["p"]
 
 
@@ -71,7 +74,7 @@ def test_few_of_many_are_woken() -> None:
         add(queue, pod(f"p{number}", cpu="1"))
     while (queued := queue.pop()) is not None:
         queue.failed(queued, ["NodeResourcesFit"], 0)
-    assert queue.wake(Wake.NODE_ADDED, lambda facts: True) == 64
+    assert wake(queue, Wake.NODE_ADDED) == 64
     assert queue.count(Place.UNSCHEDULABLE) == 36
 
 
@@ -106,6 +109,6 @@ def test_removed_pods_are_not_tried() -> None:
     for each in states:
         queue.remove(each.facts.uid)
     queue.failed(states[2], [], 0)
-    assert queue.wake(Wake.ANYTHING, lambda facts: True) == 0
+    assert wake(queue, Wake.ANYTHING) == 0
     assert queue.flush(1000) == 0
     assert len(queue) == 0
