@@ -85,8 +85,11 @@ class ProcessProvider:
         self._directory = settings.data_dir / "pods"
         self._images = images.from_options(settings.options)
         network = settings.options.get("pod-cidr")
-        self._addresses = addresses.AddressPool(
-            ipaddress.IPv4Network(network) if network else addresses.block_of(settings.cluster_id, settings.node)
+        self._claims = addresses.Claims()
+        self._addresses = (
+            addresses.AddressPool(iter([ipaddress.IPv4Network(network)]))
+            if network
+            else addresses.AddressPool(addresses.ranges_of(settings.cluster_id, settings.node), self._claims)
         )
         self._pods: dict[Uid, _Pod] = {}
         self._sink: ReportSink = _nobody
@@ -123,6 +126,7 @@ class ProcessProvider:
                 yield
         finally:
             await supervision.close()
+            self._claims.release()
             self._sink = _nobody
 
     async def _recover(self) -> None:

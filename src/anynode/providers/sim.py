@@ -94,8 +94,8 @@ class SimProvider:
         self._settings = settings
         self._clock = clock or SystemClock()
         network = settings.options.get("pod-cidr")
-        wide = addresses.block_of(settings.cluster_id, settings.node).supernet(new_prefix=16)
-        self._addresses = addresses.AddressPool(ipaddress.IPv4Network(network) if network else wide)
+        ranges = iter([ipaddress.IPv4Network(network)]) if network else None
+        self._addresses = addresses.AddressPool(ranges or addresses.ranges_of(settings.cluster_id, settings.node))
         self._pods: dict[Uid, _Pod] = {}
         self._sink: ReportSink | None = None
         self._timers: list[tuple[float, int, Callable[[], None]]] = []

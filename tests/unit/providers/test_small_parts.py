@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import os
 import pathlib
 
@@ -10,27 +11,47 @@ import pytest
 
 from anynode.provider import LogOptions, ProviderError, ProviderSettings
 from anynode.providers import registry
-from anynode.providers.addresses import POOL, AddressPool, block_of
+from anynode.providers.addresses import POOL, AddressPool, Claims, ranges_of
 from anynode.providers.container_logs import Entries, tail_offset
 from anynode.providers.mount_paths import PathRewriter
 from anynode.providers.sim import SimProvider
 
 
-def test_nodes_have_ranges_of_their_own() -> None:
-    blocks = [block_of("cluster", f"node-{number}") for number in range(50)]
-    assert all(block.subnet_of(POOL) for block in blocks)
-    assert len(set(blocks)) == len(blocks)
-    assert block_of("cluster", "node-1") == blocks[1]
+def test_a_node_comes_back_to_its_ranges() -> None:
+    first = list(itertools.islice(ranges_of("cluster", "node"), 5))
+    assert first == list(itertools.islice(ranges_of("cluster", "node"), 5))
+    assert all(each.subnet_of(POOL) for each in first)
+    assert first != list(itertools.islice(ranges_of("cluster", "other"), 5))
+
+
+def test_ranges_of_another_node_are_left_alone() -> None:
+    one, two = Claims(), Claims()
+    try:
+        mine = next(ranges_of("test-cluster", str(os.getpid())))
+        assert one(mine)
+        assert not two(mine)
+        one.release()
+        assert two(mine)
+    finally:
+        one.release()
+        two.release()
 
 
 def test_addresses_come_back_last() -> None:
-    pool = AddressPool(ipaddress.IPv4Network("127.128.0.0/29"), taken=["127.128.0.2"])
+    pool = AddressPool(iter([ipaddress.IPv4Network("127.128.0.0/29")]))
+    pool.keep("127.128.0.2")
     given = [pool.take() for _ in range(5)]
     assert given == [f"127.128.0.{number}" for number in (1, 3, 4, 5, 6)]
     with pytest.raises(LookupError):
         pool.take()
     pool.free("127.128.0.3")
     assert pool.take() == "127.128.0.3"
+
+
+def test_a_full_range_is_followed_by_one_that_may_be_had() -> None:
+    networks = [ipaddress.IPv4Network(f"127.128.{number}.0/30") for number in range(3)]
+    pool = AddressPool(iter(networks), lambda network: network is not networks[1])
+    assert [pool.take() for _ in range(4)] == ["127.128.0.1", "127.128.0.2", "127.128.2.1", "127.128.2.2"]
 
 
 @pytest.mark.parametrize(
