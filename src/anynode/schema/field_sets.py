@@ -179,12 +179,15 @@ def shown(element: str) -> str:
     kind, text = element[:2], element[2:]
     if kind == "f:":
         return f".{text}"
-    if kind == "k:":
-        pairs = json.loads(text)
-        return f"[{','.join(f'{name}={shown_value(pairs[name])}' for name in sorted(pairs))}]"
-    if kind == "v:":
-        return f"[={shown_value(json.loads(text))}]"
-    return f"[{text}]"
+    if kind == "i:":
+        return f"[{text}]"
+    try:
+        value = json.loads(text)
+    except ValueError:  # made up by a client
+        return f"[{text}]"
+    if kind == "k:" and isinstance(value, dict):
+        return f"[{','.join(f'{name}={shown_value(value[name])}' for name in sorted(value))}]"
+    return f"[={shown_value(value)}]"
 
 
 def _order(element: str) -> tuple[int, str]:

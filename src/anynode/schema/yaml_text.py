@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import yaml
 
-_MOST_NODES = 500_000
+_MOST_NODES = 1_000_000  # after aliases are followed; a body of 3 MB has fewer of its own
 _TRUE = frozenset(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"))
 _FALSE = frozenset(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"))
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
@@ -78,24 +78,37 @@ class _Builder:
     def __init__(self, resolve: Any) -> None:
         self._resolve = resolve
         self.repeated: list[tuple[int, str]] = []
-        self._visited = 0
+        self._count = 0
+        self._built: dict[int, tuple[Any, int]] = {}  # node id -> value, and how many nodes it stands for
         self._open: set[int] = set()
 
     def value(self, node: yaml.Node) -> Any:
-        self._visited += 1
-        if self._visited > _MOST_NODES:
-            raise YamlError("yaml: document contains excessive aliasing")
+        """The value; an alias is given the value its anchor has, and counts as much."""
         if isinstance(node, yaml.ScalarNode):
+            self._counted(1)
             return self._scalar(node)
-        if id(node) in self._open:
+        key = id(node)
+        if key in self._built:
+            found, size = self._built[key]
+            self._counted(size)
+            return found
+        if key in self._open:
             raise YamlError("yaml: anchor value contains itself")
-        self._open.add(id(node))
-        try:
-            if isinstance(node, yaml.SequenceNode):
-                return [self.value(each) for each in node.value]
-            return self._mapping(node)
-        finally:
-            self._open.discard(id(node))
+        before = self._count
+        self._counted(1)
+        self._open.add(key)
+        if isinstance(node, yaml.SequenceNode):
+            found = [self.value(each) for each in node.value]
+        else:
+            found = self._mapping(node)
+        self._open.discard(key)
+        self._built[key] = found, self._count - before
+        return found
+
+    def _counted(self, size: int) -> None:
+        self._count += size
+        if self._count > _MOST_NODES:
+            raise YamlError("yaml: document contains excessive aliasing")
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         text: str = node.value

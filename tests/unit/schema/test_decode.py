@@ -89,6 +89,17 @@ def test_yaml_that_is_none() -> None:
         decode_yaml(b"- a")
 
 
+def test_aliases_may_neither_explode_nor_hold_themselves() -> None:
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
+    )
+    with pytest.raises(UnreadableError, match="excessive aliasing"):
+        decode_yaml(bomb.encode())
+    with pytest.raises(UnreadableError, match="contains itself"):
+        decode_yaml(b"a: &x [*x]")
+    assert decode_yaml(b"a: &x {c: 1}\nb: [*x, *x]")[0] == {"a": {"c": 1}, "b": [{"c": 1}, {"c": 1}]}
+
+
 def test_keys_of_yaml_become_text() -> None:
     assert decode_yaml(b"data: {1: a, yes: b, 1.5: c}")[0]["data"] == {"1": "a", "true": "b", "1.5": "c"}
 
