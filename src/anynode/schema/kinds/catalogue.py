@@ -10,8 +10,10 @@ from anynode.schema.kinds import (
     autoscalers,
     classes,
     core,
+    csi,
     discovery,
     events,
+    fair_queuing,
     ingresses,
     jobs,
     network_policies,
@@ -40,6 +42,8 @@ _FAMILIES = (
     autoscalers,
     classes,
     autoscalers,
+    csi,
+    fair_queuing,
 )
 _RULES: Mapping[tuple[str, str], KindRules] = {
     (group, kind): rules for family in _FAMILIES for group, kind, rules in family.RULES
