@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
-from anynode.aio.http_message import HttpRequest, HttpResponse, PushSink
+from anynode.aio.http_message import HttpRequest, HttpResponse, PushSink, frame_chunk
 from anynode.api.errors import RequestEntityTooLarge
 from anynode.api.wire import ApiRequest, ApiResponse, User, WatchEvent, WatchSource, parse_query
 from anynode.apiserver.identity import AUTHENTICATED
@@ -29,17 +29,32 @@ _JSON_HEADERS = {"content-type": "application/json", "cache-control": "no-cache,
 _WATCH_HEADERS = {"content-type": "application/json", "cache-control": "no-cache, private"}
 
 
+class _Framing:
+    """The chunk of the batch delivered last: watchers that share a batch share its bytes, framed once."""
+
+    def __init__(self) -> None:
+        self._events: Sequence[WatchEvent] = ()
+        self._chunk = b""
+
+    def chunk(self, events: Sequence[WatchEvent]) -> bytes:
+        if events is not self._events:
+            self._events = events
+            self._chunk = frame_chunk(encoded_lines(events))
+        return self._chunk
+
+
 class _Sink:
     """A watch on a connection."""
 
-    def __init__(self, writer: PushSink) -> None:
+    def __init__(self, writer: PushSink, framing: _Framing) -> None:
         self._writer = writer
+        self._framing = framing
 
     def deliver(self, events: Sequence[WatchEvent]) -> bool:
         writer = self._writer
         if writer.buffered_bytes > MOST_BUFFERED_BYTES:
             return False
-        writer.write(encoded_lines(events))
+        writer.write_framed(self._framing.chunk(events))
         return True
 
     def end(self) -> None:
@@ -47,12 +62,12 @@ class _Sink:
         self._writer.close()
 
 
-def pushing(source: WatchSource) -> Callable[[PushSink], None]:
+def _pushing(source: WatchSource, framing: _Framing) -> Callable[[PushSink], None]:
     """What starts ``source`` on a connection."""
 
     def push(writer: PushSink) -> None:
         writer.on_closed = source.stop
-        source.start(_Sink(writer))
+        source.start(_Sink(writer, framing))
 
     return push
 
@@ -68,6 +83,7 @@ class HttpAdapter:
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server
+        self._framing = _Framing()
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         user: User | None = None
@@ -86,7 +102,7 @@ class HttpAdapter:
 
     def _answer(self, request: HttpRequest, response: ApiResponse) -> HttpResponse:
         if response.watch is not None:
-            return HttpResponse(status=200, headers=_WATCH_HEADERS, push=pushing(response.watch))
+            return HttpResponse(status=200, headers=_WATCH_HEADERS, push=_pushing(response.watch, self._framing))
         headers = dict(response.headers)
         if response.upgrade is not None:
             return HttpResponse(status=response.status, headers=headers, upgrade=response.upgrade)
