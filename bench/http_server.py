@@ -25,10 +25,12 @@ from cryptography.x509.oid import NameOID
 
 from anynode.aio import tls
 from anynode.aio.clock import SystemClock
-from anynode.aio.http_message import HttpRequest, HttpResponse
+from anynode.aio.http_message import HttpRequest, HttpResponse, PushSink, frame_chunk
 from anynode.aio.http_server import HttpServer
 
 CONNECTIONS = 32
+WATCHERS = 500
+EVENT_BYTES = 1024
 BODY = orjson.dumps(
     {
         "kind": "Pod",
@@ -61,7 +63,17 @@ def self_signed() -> tuple[bytes, bytes]:
     return certificate.public_bytes(serialization.Encoding.PEM), encoded_key
 
 
+SINKS: list[PushSink] = []
+
+
 async def answer(request: HttpRequest) -> HttpResponse:
+    if request.path == "/watch":
+        return HttpResponse(push=SINKS.append)
+    if request.path == "/event":
+        chunk = frame_chunk(b"x" * EVENT_BYTES)
+        for sink in SINKS:
+            sink.write_framed(chunk)
+        return HttpResponse(status=204)
     headers = {"content-type": "application/json", "audit-id": "0b7e0c9e-4c5a-4c55-9d5e-000000000000"}
     if request.method == "POST":
         obj = orjson.loads(request.body)
@@ -110,6 +122,34 @@ class Load(asyncio.Protocol):
         self.transport.write(self.request)  # type: ignore[attr-defined]
 
 
+class Listener(asyncio.Protocol):
+    """A watcher that counts bytes."""
+
+    def __init__(self) -> None:
+        self.got = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.write(b"GET /watch HTTP/1.1\r\nhost: bench\r\n\r\n")  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        self.got += len(data)
+
+
+async def fan_out(port: int, seconds: float, plain: bool) -> tuple[int, float]:
+    """Events one after the other, each to all watchers."""
+    loop = asyncio.get_running_loop()
+    context = None if plain else tls.client_context(verify=False)
+    listeners = [(await loop.create_connection(Listener, "127.0.0.1", port, ssl=context))[1] for _ in range(WATCHERS)]
+    await asyncio.sleep(0.5)
+    before, began = sum(each.got for each in listeners), time.perf_counter()
+    request = b"POST /event HTTP/1.1\r\nhost: bench\r\ncontent-length: 0\r\n\r\n"
+    transport, _ = await loop.create_connection(lambda: Load(request), "127.0.0.1", port, ssl=context)
+    await asyncio.sleep(seconds)
+    transport.abort()
+    got, took = sum(each.got for each in listeners) - before, time.perf_counter() - began
+    return got // len(frame_chunk(b"x" * EVENT_BYTES)), took
+
+
 async def measure(port: int, request: bytes, seconds: float, plain: bool) -> tuple[int, float]:
     loop = asyncio.get_running_loop()
     context = None if plain else tls.client_context(verify=False)
@@ -146,12 +186,19 @@ def main() -> None:
                 b"content-length: %d\r\n\r\n%b" % (len(BODY), BODY),
             ),
         ):
+            uvloop.run(measure(port, request, 0.5, arguments.plain))
             here.send("cpu")
             cpu = here.recv()
             done, took = uvloop.run(measure(port, request, arguments.seconds, arguments.plain))
             here.send("cpu")
             used = here.recv() - cpu
             print(f"{name:5} {done / took:9,.0f} req/s   {done / used:9,.0f} per CPU second   body {len(BODY)} bytes")
+        here.send("cpu")
+        cpu = here.recv()
+        done, took = uvloop.run(fan_out(port, arguments.seconds, arguments.plain))
+        here.send("cpu")
+        used = here.recv() - cpu
+        print(f"PUSH  {done / took:9,.0f} /s       {done / used:9,.0f} per CPU second   {WATCHERS} watchers")
     finally:
         here.send("stop")
         process.join(10)
