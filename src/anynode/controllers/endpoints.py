@@ -29,6 +29,7 @@ from anynode.api.resources import known
 from anynode.controllers import service_pods
 from anynode.controllers.context import ControllerContext, run_when_synced
 from anynode.controllers.ownership import Latest
+from anynode.controllers.pace import Pace
 from anynode.controllers.pods import PODS, is_namespace_terminating, is_ready
 from anynode.controllers.selection import index_labels, index_selectors, services_of
 from anynode.controllers.service_pods import HEADLESS, SERVICES
@@ -45,6 +46,9 @@ POD_EVENT_SECONDS = 0.02
 
 def plan_subsets(service: Object, pods: Iterable[Object]) -> list[Object]:
     """``subsets``: addresses that are ready on the same ports stand together, everything sorted."""
+    ports = service_pods.Ports(service)
+    unready_too = service_pods.publishes_unready(service)
+    encoded_ports: dict[int, list[bytes]] = {}
     addresses: dict[str, Object] = {}
     ready_on: dict[bytes, dict[str, bool]] = {}
     for pod in pods:
@@ -53,28 +57,34 @@ def plan_subsets(service: Object, pods: Iterable[Object]) -> list[Object]:
             continue
         at = f"{address['ip']}/{uid_of(pod)}"
         addresses[at] = address
-        ready = service_pods.publishes_unready(service) or is_ready(pod)
-        for port in service_pods.ports_of(service, pod) or _without_ports(service):
-            ready_on.setdefault(orjson.dumps(_printed(port)), {})[at] = ready
+        ready = unready_too or is_ready(pod)
+        for encoded in _encoded(service, ports.of(pod), encoded_ports):
+            ready_on.setdefault(encoded, {})[at] = ready
     grouped: dict[tuple[tuple[str, bool], ...], list[Object]] = {}
     for encoded, users in ready_on.items():
         grouped.setdefault(tuple(sorted(users.items())), []).append(orjson.loads(encoded))
     subsets = []
-    for users_of, ports in grouped.items():
+    for users_of, shared in grouped.items():
         subset: Object = {}
         for field, wanted in (("addresses", True), ("notReadyAddresses", False)):
             found = [addresses[at] for at, ready in users_of if ready is wanted]
             if found:
                 subset[field] = found
-        listed = sorted((each for each in ports if each), key=lambda each: (each.get("name", ""), each.get("port", 0)))
+        listed = sorted((each for each in shared if each), key=lambda each: (each.get("name", ""), each.get("port", 0)))
         if listed:
             subset["ports"] = listed
         subsets.append(subset)
     return sorted(subsets, key=orjson.dumps)
 
 
-def _printed(port: Object) -> Object:
-    return {key: value for key, value in port.items() if value}
+def _encoded(service: Object, ports: list[Object], known_ports: dict[int, list[bytes]]) -> list[bytes]:
+    """The ports as bytes to group by; lists that pods share are encoded once."""
+    found = known_ports.get(id(ports))
+    if found is None:
+        listed = ports or _without_ports(service)
+        found = [orjson.dumps({key: value for key, value in port.items() if value}) for port in listed]
+        known_ports[id(ports)] = found
+    return found
 
 
 def _without_ports(service: Object) -> Sequence[Object]:
@@ -155,6 +165,7 @@ class EndpointsController:
         index_selectors(self._services.store)
         self._latest = Latest(self._endpoints.store)
         self._controller = context.controller("endpoints", self.reconcile)
+        self._pace = Pace(self._controller.queue, least_seconds=POD_EVENT_SECONDS)
         self._services.subscribe(lambda delta: self._controller.queue.add(key_of(delta.obj)))
         self._endpoints.subscribe(lambda delta: self._controller.queue.add(key_of(delta.obj)))
         self._pods.subscribe(self._pod_changed)
@@ -165,18 +176,20 @@ class EndpointsController:
     def _pod_changed(self, delta: Delta) -> None:
         for pod in service_pods.changed(delta.old if delta.kind == "modified" else None, delta.obj):
             for service in services_of(self._services.store, pod):
-                self._controller.queue.add_after(key_of(service), POD_EVENT_SECONDS)
+                self._pace.add(key_of(service))
 
     async def reconcile(self, key: ObjectKey) -> Outcome:
         service = self._services.store.get(key)
         current = self._latest.get(key)
         if service is None:
+            self._pace.forget(key)
             await self._remove(key, current)
             return Done()
         if is_deleting(service) or not service_pods.selector_of(service):
             return Done()
         unready = service_pods.publishes_unready(service)
         pods = service_pods.pods_of(service, self._pods.store, terminating=unready)
+        self._pace.note(key, len(pods))
         wished = plan_endpoints(service, pods, current)
         if wished is None:
             return Done()

@@ -30,6 +30,7 @@ from anynode.api.resources import known
 from anynode.controllers import service_pods
 from anynode.controllers.context import ControllerContext, run_when_synced
 from anynode.controllers.ownership import Latest, controller_reference
+from anynode.controllers.pace import Pace
 from anynode.controllers.pods import PODS, in_parallel, is_namespace_terminating, is_ready
 from anynode.controllers.selection import index_labels, index_selectors, labelled, services_of
 from anynode.controllers.service_pods import HEADLESS, SERVICES
@@ -75,7 +76,9 @@ def slice_labels(service: Object) -> dict[str, str]:
     return {**kept, SERVICE_NAME: name_of(service), MANAGED_BY: CONTROLLER_NAME}
 
 
-def endpoint(pod: Object, node: Object | None, service: Object, address_type: str) -> Object | None:
+def endpoint(
+    pod: Object, node: Object | None, service: Object, address_type: str, *, unready_too: bool
+) -> Object | None:
     """The endpoint ``pod`` is; None when it has no address of that type."""
     addresses = [
         each for each in service_pods.addresses_of(pod) if service_pods.is_ipv6(each) == (address_type == "IPv6")
@@ -86,13 +89,13 @@ def endpoint(pod: Object, node: Object | None, service: Object, address_type: st
     made: Object = {
         "addresses": addresses,
         "conditions": {
-            "ready": service_pods.publishes_unready(service) or (serving and not terminating),
+            "ready": unready_too or (serving and not terminating),
             "serving": serving,
             "terminating": terminating,
         },
         "targetRef": service_pods.target_reference(pod),
     }
-    node_name = get_path(pod, "spec", "nodeName")
+    node_name = (pod.get("spec") or {}).get("nodeName")
     if node_name:
         made["nodeName"] = node_name
     zone = labels_of(node).get(ZONE) if node is not None else None
@@ -118,8 +121,11 @@ def _ports_key(ports: Iterable[Mapping[str, object]] | None) -> PortsKey:
     )
 
 
-def _endpoint_key(found: Object) -> tuple[str, str]:
-    return get_path(found, "targetRef", "uid", default=""), ",".join(sorted(found.get("addresses") or ()))
+def _endpoint_key(found: Object) -> str:
+    target = found.get("targetRef")
+    uid = target.get("uid", "") if target else ""
+    addresses: list[str] = found.get("addresses") or []
+    return f"{uid} {addresses[0]}" if len(addresses) == 1 else f"{uid} {','.join(sorted(addresses))}"
 
 
 def new_slice(service: Object, address_type: str, ports: Sequence[Object], endpoints: Sequence[Object]) -> Object:
@@ -147,19 +153,7 @@ def plan_slices(
     """The way from ``existing`` slices (of this address type) to what the pods are."""
     owned = [each for each in existing if _is_owned(each, service)]
     foreign = [each for each in existing if not _is_owned(each, service)]
-    wanted: dict[PortsKey, dict[tuple[str, str], Object]] = {}
-    ports: dict[PortsKey, list[Object]] = {}
-    for pod in pods:
-        node = nodes.get(get_path(pod, "spec", "nodeName", default=""))
-        if node is None and not service_pods.publishes_unready(service):
-            continue
-        made = endpoint(pod, node, service, address_type)
-        if made is None:
-            continue
-        pod_ports = service_pods.ports_of(service, pod)
-        key = _ports_key(pod_ports)
-        ports.setdefault(key, pod_ports)
-        wanted.setdefault(key, {})[_endpoint_key(made)] = made
+    wanted, ports = _wanted(service, pods, nodes, address_type)
     create: list[Object] = []
     update: list[Object] = []
     delete: list[Object] = list(foreign)
@@ -182,6 +176,31 @@ def plan_slices(
     return _reusing(service, create, update, delete)
 
 
+def _wanted(
+    service: Object, pods: Iterable[Object], nodes: Mapping[str, Object], address_type: str
+) -> tuple[dict[PortsKey, dict[str, Object]], dict[PortsKey, list[Object]]]:
+    """Per set of ports: the endpoints by their key, and the ports themselves."""
+    wanted: dict[PortsKey, dict[str, Object]] = {}
+    ports: dict[PortsKey, list[Object]] = {}
+    all_ports = service_pods.Ports(service)
+    known_keys: dict[int, PortsKey] = {}
+    unready_too = service_pods.publishes_unready(service)
+    for pod in pods:
+        node = nodes.get((pod.get("spec") or {}).get("nodeName") or "")
+        if node is None and not unready_too:
+            continue
+        made = endpoint(pod, node, service, address_type, unready_too=unready_too)
+        if made is None:
+            continue
+        pod_ports = all_ports.of(pod)
+        key = known_keys.get(id(pod_ports))
+        if key is None:
+            key = known_keys[id(pod_ports)] = _ports_key(pod_ports)
+            ports[key] = pod_ports
+        wanted.setdefault(key, {})[_endpoint_key(made)] = made
+    return wanted, ports
+
+
 def _is_owned(found: Object, service: Object) -> bool:
     return any(each.get("uid") == uid_of(service) for each in meta(found).get("ownerReferences") or ())
 
@@ -195,7 +214,7 @@ def _plan_ports(
     service: Object,
     address_type: str,
     existing: Sequence[Object],
-    endpoints: dict[tuple[str, str], Object],
+    endpoints: dict[str, Object],
     ports: Sequence[Object],
 ) -> SlicePlan:
     """Keep what is right where it is, then fill slices that change anyway, then others, then new ones."""
@@ -264,6 +283,7 @@ class EndpointSliceController:
         self._made: dict[ObjectKey, set[ObjectKey]] = {}
         self._gone: dict[ObjectKey, set[str]] = {}
         self._controller = context.controller("endpointslice", self.reconcile)
+        self._pace = Pace(self._controller.queue, least_seconds=POD_EVENT_SECONDS)
         self._services.subscribe(self._service_changed)
         self._pods.subscribe(self._pod_changed)
         self._slices.subscribe(self._slice_changed)
@@ -275,6 +295,7 @@ class EndpointSliceController:
     def _service_changed(self, delta: Delta) -> None:
         key = key_of(delta.obj)
         if delta.kind == "deleted":
+            self._pace.forget(key)
             self._made.pop(key, None)
             self._gone.pop(key, None)
         self._controller.queue.add(key)
@@ -282,7 +303,7 @@ class EndpointSliceController:
     def _pod_changed(self, delta: Delta) -> None:
         for pod in service_pods.changed(delta.old if delta.kind == "modified" else None, delta.obj):
             for service in services_of(self._services.store, pod):
-                self._controller.queue.add_after(key_of(service), POD_EVENT_SECONDS)
+                self._pace.add(key_of(service))
 
     def _node_changed(self, delta: Delta) -> None:
         """A node's zone shows in slices, and pods of unknown nodes are left out of them."""
@@ -291,7 +312,7 @@ class EndpointSliceController:
             return
         for service in self._services.store:
             if service_pods.selector_of(service):
-                self._controller.queue.add_after(key_of(service), POD_EVENT_SECONDS)
+                self._pace.add(key_of(service))
 
     def _slice_changed(self, delta: Delta) -> None:
         labels = labels_of(delta.obj)
@@ -319,6 +340,7 @@ class EndpointSliceController:
             if uid_of(each) not in gone
         ]
         pods = service_pods.pods_of(service, self._pods.store, terminating=True)
+        self._pace.note(key, len(pods))
         nodes = self._nodes_of(pods)
         supported = address_types(service)
         stale = [each for each in existing if each.get("addressType") not in supported]

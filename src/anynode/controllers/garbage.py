@@ -17,11 +17,11 @@ from collections.abc import Awaitable, Callable
 from anynode.aio.backoff import Backoff
 from anynode.aio.tasks import Supervisor
 from anynode.api.errors import NotFound
-from anynode.api.objects import Object, ObjectKey, meta, uid_of
+from anynode.api.objects import Object, ObjectKey, meta, resource_version_of, uid_of
 from anynode.api.resources import Catalogue, GroupVersion, Resource
 from anynode.controllers.context import ControllerContext
 from anynode.controllers.discovery import discover
-from anynode.controllers.garbage_graph import FOREGROUND, ORPHAN, Graph, Node, Work, is_valid, node_of
+from anynode.controllers.garbage_graph import FOREGROUND, ORPHAN, Graph, Node, Work, is_same, is_valid, node_of
 from anynode.controllers.pods import in_parallel
 from anynode.informers.controller import Controller, Done, Outcome, RequeueAfter
 from anynode.informers.informer import Delta, Informer
@@ -57,6 +57,7 @@ class GarbageCollector:
         self._recorder = context.recorder("garbage-collector-controller")
         self._graph = Graph()
         self._informers: dict[tuple[str, str], Informer] = {}
+        self._unsynced: list[Informer] = []
         self._by_kind: dict[tuple[str, str], Resource] = {}
         self._absent: collections.OrderedDict[tuple[str, str], None] = collections.OrderedDict()
         clock = context.clock
@@ -92,6 +93,7 @@ class GarbageCollector:
                 continue
             informer = self._informers[at] = self._context.informers.informer(resource)
             new.append(informer)
+        self._unsynced.extend(new)
         for informer in new:
             informer.subscribe(self._handler(informer.resource))
 
@@ -101,7 +103,7 @@ class GarbageCollector:
                 uid = uid_of(delta.obj)
                 self._remember_absent(uid, "*")
                 self._enqueue(self._graph.forget(uid))
-            else:
+            elif delta.kind == "added" or delta.old is None or not is_same(delta.old, delta.obj):
                 self._enqueue(self._graph.observe(node_of(resource, delta.obj)))
 
         return handle
@@ -126,7 +128,7 @@ class GarbageCollector:
             return Done()
         if not node.owners:
             return Done()
-        if not all(informer.synced for informer in self._informers.values()):
+        if self._unsynced and not self._is_synced():
             return RequeueAfter(0.2)  # an owner may be about to be listed: spare the server the question
         owners = await self._judge(node)
         if owners.unknown:
@@ -136,6 +138,10 @@ class GarbageCollector:
         except NotFound:
             return Done()
         return Done()
+
+    def _is_synced(self) -> bool:
+        self._unsynced = [informer for informer in self._unsynced if not informer.synced]
+        return not self._unsynced
 
     async def _wait_for_dependents(self, node: Node) -> None:
         """Finish a foreground deletion, or see to the dependents that block it."""
@@ -215,17 +221,23 @@ class GarbageCollector:
         elif FOREGROUND in node.finalizers:
             policy = "Foreground"
         await self._client.delete(
-            node.resource, node.key, propagation=policy, uid=node.uid, resource_version=node.resource_version
+            node.resource, node.key, propagation=policy, uid=node.uid, resource_version=self._version(node)
         )
         logger.debug("object without owner deleted", extra={"object": f"{node.resource.kind} {node.key}"})
 
     async def _patch_owners(self, node: Node, owners: list[Object]) -> None:
         metadata = {
             "uid": node.uid,
-            "resourceVersion": node.resource_version,
+            "resourceVersion": self._version(node),
             "ownerReferences": owners or None,
         }
         await self._client.patch(node.resource, node.key, {"metadata": metadata})
+
+    def _version(self, node: Node) -> str | None:
+        """The resourceVersion we decided on; with it a write fails if the object changed since."""
+        informer = self._informers.get((node.resource.group, node.resource.plural))
+        seen = None if informer is None else informer.store.get(node.key)
+        return None if seen is None or uid_of(seen) != node.uid else resource_version_of(seen)
 
     async def _remove_finalizer(self, node: Node, finalizer: str) -> None:
         try:

@@ -25,7 +25,6 @@ class Node:
     uid: str
     resource: Resource
     key: ObjectKey
-    resource_version: str
     owners: Sequence[Object]
     finalizers: Sequence[str]
     deleting: bool
@@ -55,11 +54,16 @@ def node_of(resource: Resource, obj: Object) -> Node:
         uid=uid_of(obj),
         resource=resource,
         key=key_of(obj),
-        resource_version=metadata.get("resourceVersion") or "",
         owners=metadata.get("ownerReferences") or (),
         finalizers=metadata.get("finalizers") or (),
         deleting=is_deleting(obj),
     )
+
+
+def is_same(old: Object, new: Object) -> bool:
+    """Whether nothing changed that a ``Node`` knows of."""
+    one, two = meta(old), meta(new)
+    return all(one.get(field) == two.get(field) for field in ("ownerReferences", "finalizers", "deletionTimestamp"))
 
 
 @dataclasses.dataclass(slots=True)

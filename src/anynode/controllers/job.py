@@ -37,6 +37,7 @@ from anynode.controllers.job_indexes import (
 from anynode.controllers.job_plan import TRACKING_FINALIZER, PodPlan, Progress
 from anynode.controllers.job_rules import FailureRecord, verdict
 from anynode.controllers.ownership import Claimer, Expectations, Latest
+from anynode.controllers.pace import Pace
 from anynode.controllers.pod_events import PodEvents
 from anynode.controllers.pods import (
     PODS,
@@ -82,7 +83,8 @@ class JobController:
         self._control = PodControl(context.client, self._recorder, JOBS)
         self._controller = context.controller("job", self.reconcile)
         self._orphans: Controller[ObjectKey] = context.controller("job-orphan-pods", self._release_orphan)
-        self._events = PodEvents(self._jobs, self._soon, self._expectations)
+        self._pace = Pace(self._controller.queue, least_seconds=BATCH_SECONDS)
+        self._events = PodEvents(self._jobs, self._pace.add, self._expectations)
         self._jobs.subscribe(self._job_changed)
         self._pods.subscribe(self._pod_changed)
 
@@ -92,9 +94,6 @@ class JobController:
     async def run_orphans(self) -> None:
         """Take the finalizer off pods whose Job is gone."""
         await run_when_synced(self._orphans, (self._jobs, self._pods))
-
-    def _soon(self, key: ObjectKey) -> None:
-        self._controller.queue.add_after(key, BATCH_SECONDS)
 
     def _job_changed(self, delta: Delta) -> None:
         key = key_of(delta.obj)
@@ -107,6 +106,7 @@ class JobController:
 
     def _forget(self, key: ObjectKey) -> None:
         self._expectations.forget(key)
+        self._pace.forget(key)
         self._released.pop(key, None)
         self._records.pop(key, None)
 
@@ -170,6 +170,7 @@ class JobController:
         selector = selector_of(job)
         candidates = [*owned_by(self._pods.store, uid_of(job)), *orphans(self._pods.store, key.namespace, selector)]
         pods = await self._claimer.claim(job, selector, candidates)
+        self._pace.note(key, len(pods))
         now = self._context.now()
         started = plan.with_start(job, now)
         released = frozenset(self._released.get(key, ()))
@@ -297,7 +298,7 @@ class _Step:
             self.ended = True
             self._tell_end(job, final)
         elif tracking.more:
-            self._owner._soon(self._key)
+            self._owner._pace.add(self._key)
 
     async def _write(self, job: Object, status: Object) -> Object:
         if same(job.get("status"), _printed(status)):

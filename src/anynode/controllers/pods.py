@@ -7,7 +7,6 @@ Judging functions are pure; ``PodControl`` writes, with upstream's events. Sourc
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -120,37 +119,38 @@ def deletion_cost(pod: Mapping[str, Any]) -> int:
 
 
 def deletion_order(pods: Sequence[Object], doubled: Mapping[str, int], now: float) -> list[Object]:
-    """``pods``, the one to delete first in front. ``doubled``: node -> active pods of the same family there."""
-    return sorted(pods, key=functools.cmp_to_key(functools.partial(_compare, doubled=doubled, now=now)))
+    """``pods``, the one to delete first in front. ``doubled``: node -> active pods of the same family there.
 
+    Unassigned, then pending, then not ready ones; then by deletion cost, by crowding, the younger (ages within the
+    same power of two are equal), those restarted more often, and by UID.
+    """
 
-def _compare(first: Object, second: Object, *, doubled: Mapping[str, int], now: float) -> int:
-    one, two = names_node(first), names_node(second)
-    if one != two and not (one and two):
-        return -1 if not one else 1
-    ranks = [
-        (_PHASE_RANK.get(phase_of(pod), 0), is_ready(pod), deletion_cost(pod), -doubled.get(names_node(pod), 0))
-        for pod in (first, second)
-    ]
-    if ranks[0] != ranks[1]:
-        return -1 if ranks[0] < ranks[1] else 1
-    if is_ready(first):
-        by_age = _by_age(first, second, ready_since(first), ready_since(second), now)
-        if by_age:
-            return by_age
-    restarts = _restarts(second), _restarts(first)
-    if restarts[0] != restarts[1]:
-        return -1 if restarts[0] < restarts[1] else 1
-    return _by_age(first, second, created_at(first) or None, created_at(second) or None, now)
+    def rank(pod: Object) -> tuple[object, ...]:
+        node, since = names_node(pod), ready_since(pod)
+        restarts, sidecar_restarts = _restarts(pod)
+        return (
+            bool(node),
+            _PHASE_RANK.get(phase_of(pod), 0),
+            is_ready(pod),
+            deletion_cost(pod),
+            -doubled.get(node, 0),
+            _logarithm(now - since) if since is not None else -1,
+            -restarts,
+            -sidecar_restarts,
+            _logarithm(now - created_at(pod)),
+            uid_of(pod),
+        )
+
+    return sorted(pods, key=rank)
 
 
 def _restarts(pod: Object) -> tuple[int, int]:
     """The most restarts of a main container and of a sidecar: ordinary ones count first."""
-    sidecars = {
+    sidecars = [
         each["name"]
         for each in get_path(pod, "spec", "initContainers", default=())
         if each.get("restartPolicy") == "Always"
-    }
+    ]
     main = max(
         (each.get("restartCount", 0) for each in get_path(pod, "status", "containerStatuses", default=())), default=0
     )
@@ -163,18 +163,6 @@ def _restarts(pod: Object) -> tuple[int, int]:
         default=0,
     )
     return main, side
-
-
-def _by_age(first: Object, second: Object, one: float | None, two: float | None, now: float) -> int:
-    """Younger first; ages within the same power of two count as equal, and then the UID decides."""
-    if one == two:
-        return 0
-    if one is None or two is None:
-        return -1 if one is None else 1
-    ages = [_logarithm(now - each) for each in (one, two)]
-    if ages[0] != ages[1]:
-        return -1 if ages[0] < ages[1] else 1
-    return -1 if uid_of(first) < uid_of(second) else 1
 
 
 def _logarithm(age_seconds: float) -> int:

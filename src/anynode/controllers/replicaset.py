@@ -29,6 +29,7 @@ from anynode.controllers import pods as pod_facts
 from anynode.controllers.conditions import compact, same, with_condition, without
 from anynode.controllers.context import ControllerContext, run_when_synced
 from anynode.controllers.ownership import Claimer, Expectations, Latest, is_controlled_by
+from anynode.controllers.pace import Pace
 from anynode.controllers.pod_events import PodEvents
 from anynode.controllers.pods import BURST, PODS, BatchFailed, PodControl, in_parallel, slow_start
 from anynode.controllers.selection import (
@@ -127,7 +128,8 @@ class ReplicaSetController:
         self._claimer = Claimer(context.client, owner=REPLICA_SETS, owned=PODS)
         self._control = PodControl(context.client, context.recorder("replicaset-controller"), REPLICA_SETS)
         self._controller = context.controller("replicaset", self.reconcile)
-        events = PodEvents(self._sets, self._controller.queue.add, self._expectations)
+        self._pace = Pace(self._controller.queue)
+        events = PodEvents(self._sets, self._pace.add, self._expectations)
         self._sets.subscribe(self._changed)
         self._pods.subscribe(events.handle)
 
@@ -138,6 +140,7 @@ class ReplicaSetController:
         key = key_of(delta.obj)
         if delta.kind == "deleted":
             self._expectations.forget(key)
+            self._pace.forget(key)
         self._controller.queue.add(key)
 
     async def reconcile(self, key: ObjectKey) -> Outcome:
@@ -147,6 +150,7 @@ class ReplicaSetController:
         selector = selector_of(replica_set)
         settled = self._expectations.satisfied(key)
         owned = owned_by(self._pods.store, uid_of(replica_set))
+        self._pace.note(key, len(owned))
         candidates = [*owned, *orphans(self._pods.store, namespace_of(replica_set), selector)]
         active = await self._claimer.claim(
             replica_set, selector, (pod for pod in candidates if pod_facts.is_active(pod))

@@ -5,7 +5,6 @@ Source: kubernetes ``staging/src/k8s.io/endpointslice/{utils,util/controller_uti
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from anynode.informers.store import Store
 
 SERVICES = known("services")
 HEADLESS = "service.kubernetes.io/headless"
+NO_POD: Object = {}
 
 
 def selector_of(service: Object) -> Mapping[str, str]:
@@ -44,10 +44,7 @@ def addresses_of(pod: Object) -> list[str]:
 
 
 def is_ipv6(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).version == 6
-    except ValueError:
-        return False
+    return ":" in address
 
 
 def is_headless(service: Object) -> bool:
@@ -76,18 +73,38 @@ def port_number(pod: Object, service_port: Mapping[str, Any]) -> int | None:
     return None
 
 
-def ports_of(service: Object, pod: Object) -> list[Object]:
-    """The ports of ``pod`` that ``service`` leads to: name, port, protocol, appProtocol."""
-    found = []
-    for each in get_path(service, "spec", "ports", default=()):
-        number = port_number(pod, each)
-        if number is None:
-            continue
-        port: Object = {"name": each.get("name") or "", "port": number, "protocol": each.get("protocol", "TCP")}
-        if each.get("appProtocol"):
-            port["appProtocol"] = each["appProtocol"]
-        found.append(port)
-    return found
+class Ports:
+    """The ports a Service leads to in its pods; pods with the same ports get the very same list."""
+
+    def __init__(self, service: Object) -> None:
+        self._listed: list[Object] = get_path(service, "spec", "ports", default=[])
+        self._named = any(isinstance(each.get("targetPort"), str) for each in self._listed)
+        self._known: dict[tuple[int | None, ...], list[Object]] = {}
+        self._fixed = [] if self._named else self._made(NO_POD)
+
+    def of(self, pod: Object) -> list[Object]:
+        """Those of ``pod``: name, port, protocol, appProtocol. Not to be changed; lives as long as this object."""
+        return self._made(pod) if self._named else self._fixed
+
+    def _made(self, pod: Object) -> list[Object]:
+        numbers = tuple(port_number(pod, each) for each in self._listed)
+        found = self._known.get(numbers)
+        if found is None:
+            found = self._known[numbers] = [
+                _port(each, number) for each, number in zip(self._listed, numbers, strict=True) if number is not None
+            ]
+        return found
+
+
+def _port(service_port: Object, number: int) -> Object:
+    port: Object = {
+        "name": service_port.get("name") or "",
+        "port": number,
+        "protocol": service_port.get("protocol", "TCP"),
+    }
+    if service_port.get("appProtocol"):
+        port["appProtocol"] = service_port["appProtocol"]
+    return port
 
 
 def hostname_of(pod: Object, service: Object) -> str:
