@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anynode.api.objects import Object
 from anynode.api.resources import Resource
-from anynode.schema import managed_fields
+from anynode.schema import managed_fields, stored
 from anynode.schema.types import Types
 
 
@@ -27,7 +27,7 @@ class ManagedFields:
             type_name=self._type_name,
             types=self._types,
         )
-        return managed_fields.with_entries(new, entries)
+        return managed_fields.with_entries(stored.as_stored(new, self._type_name, self._types), entries)
 
     def settled(self, stored: Object, old: Object) -> Object:
         return managed_fields.with_old_times(stored, old)

@@ -214,13 +214,11 @@ def _managed_fields(value: Any, _: list[str]) -> Any:
 
 
 def _list(element: Checker, zero: Any, go_type: str, *, keep: bool, plain: type | None) -> Checker:
-    empty: Any = None if keep else DROPPED
-
     def check(value: Any, unknown: list[str]) -> Any:
         if value.__class__ is not list:
             raise FieldTypeError(json_kind(value), go_type)
         if not value:
-            return empty
+            return value if keep else DROPPED
         result: list[Any] | None = None
         seen = len(unknown)
         for index, item in enumerate(value):
@@ -240,13 +238,11 @@ def _list(element: Checker, zero: Any, go_type: str, *, keep: bool, plain: type 
 
 
 def _map(element: Checker, zero: Any, go_type: str, *, keep: bool, plain: type | None) -> Checker:
-    empty: Any = None if keep else DROPPED
-
     def check(value: Any, unknown: list[str]) -> Any:
         if value.__class__ is not dict:
             raise FieldTypeError(json_kind(value), go_type)
         if not value:
-            return empty
+            return value if keep else DROPPED
         result: dict[str, Any] | None = None
         seen = len(unknown)
         for key, item in value.items():
