@@ -57,7 +57,8 @@ def test_a_huge_exponent_is_refused_at_once() -> None:
         Quantity.parse("1e999999999")
 
 
-@given(st.integers(-(10**15), 10**15), st.sampled_from(["", "m", "k", "M", "Ki", "Mi", "Gi", "u", "n", "e3", "E-3"]))
+# From 1e21 on Go prints no suffix at all, so larger amounts do not survive there either.
+@given(st.integers(-(10**11), 10**11), st.sampled_from(["", "m", "k", "M", "Ki", "Mi", "Gi", "u", "n", "e3", "E-3"]))
 def test_printing_and_reading_again_keeps_the_amount(number: int, suffix: str) -> None:
     first = Quantity.parse(f"{number}{suffix}")
     again = Quantity.parse(str(first))
