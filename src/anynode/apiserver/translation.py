@@ -14,7 +14,7 @@ from anynode.aio.http_stream import TransportStream
 from anynode.api import errors
 from anynode.api.wire import ApiRequest, ApiResponse, ByteStream
 from anynode.apiserver import proxying
-from anynode.streaming import portforward, pump, remotecommand, websocket
+from anynode.streaming import portforward, pump, remotecommand, session, websocket
 from anynode.streaming.multiplex import Channels, SpdyChannels, WebSocketChannels, WebSocketTunnel
 from anynode.streaming.remotecommand import Channel, Wants
 
@@ -84,6 +84,8 @@ async def _carry(front: Channels, back: SpdyChannels, wants: Wants) -> None:
                 leaving = tasks.create_task(front.left.wait())
                 ended = tasks.create_task(_all(outputs))
                 await asyncio.wait((leaving, ended), return_when=asyncio.FIRST_COMPLETED)
+                await front.say_goodbye()
+                await asyncio.wait((leaving,), timeout=session.LINGER_SECONDS)
                 for task in (leaving, ended, *outputs, *running):
                     task.cancel()
     finally:

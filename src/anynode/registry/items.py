@@ -39,7 +39,9 @@ class Item:
 
     @classmethod
     def of_record(cls, key: str, record: Record) -> Item:
-        return cls(key, with_revision(record.value, record.mod_revision), record.mod_revision, stored=record.decoded)
+        """The item of a stored record; takes the decoded object over from it."""
+        stored, record.decoded = record.decoded, None
+        return cls(key, with_revision(record.value, record.mod_revision), record.mod_revision, stored=stored)
 
     @property
     def object(self) -> Object:
@@ -63,6 +65,10 @@ class Item:
             source = self._stored if self._stored is not None else self.object
             self._fields = {**read(source), "metadata.name": self.name, "metadata.namespace": self.namespace}
         return self._fields
+
+    def release(self) -> None:
+        """Let go of the decoded object; who asks again decodes again. Objects weigh several times their bytes."""
+        self._stored = self._obj = None
 
     def at(self, revision: Revision) -> Item:
         """The same object saying another revision, as watchers are told of what left their selector."""

@@ -18,7 +18,7 @@ from anynode.api.errors import Expired
 from anynode.api.wire import WatchSink
 from anynode.registry.items import CacheEvent, Fields, Form, Item
 from anynode.registry.watchers import Selection, Watcher, WatcherIndex, bookmark, no_fields
-from anynode.storage.types import Change, Record, Revision, Storage, StorageError, Watch
+from anynode.storage.types import Change, Compacted, Record, Revision, Storage, StorageError, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ LEAST_EVENTS = 1_000
 MOST_EVENTS = 100_000
 RESUME_REVISIONS = 2_000
 """How much of the store's history is read again at start, so that clients resume over a restart."""
+MOST_DECODED = 1_000
+"""Objects of one resource kept decoded beside their bytes: those written last."""
 BOOKMARK_SECONDS = 60.0
 BOOKMARK_BEFORE_END_SECONDS = 2.0
 TICK_SECONDS = 0.5
@@ -46,6 +48,7 @@ class ResourceCache:
         self._keys: list[str] = []
         self._events: collections.deque[CacheEvent] = collections.deque()
         self._complete_after = Revision(0)
+        self._decoded: collections.deque[Item] = collections.deque()
 
     # --- feeding
 
@@ -57,6 +60,7 @@ class ResourceCache:
     def begin(self, revision: Revision) -> None:
         """The first listing is complete at ``revision``; history is known from there on."""
         self._keys = sorted(self.items)
+        self._events.clear()
         self._complete_after = revision
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -69,6 +73,20 @@ class ResourceCache:
             listener(events)
         if self.watchers.watchers:
             self.watchers.dispatch(events)
+        self._release(events)
+
+    def _release(self, events: Sequence[CacheEvent]) -> None:
+        """Keep decoded only what was written last and still counts."""
+        decoded = self._decoded
+        for event in events:
+            if event.previous is not None:
+                event.previous.release()
+            if event.deleted:
+                event.item.release()
+            else:
+                decoded.append(event.item)
+        while len(decoded) > MOST_DECODED:
+            decoded.popleft().release()
 
     def _applied(self, change: Change, moment: float) -> CacheEvent:
         record = change.record
@@ -162,11 +180,19 @@ class WatchCache:
         return cache
 
     async def open(self) -> None:
-        """Fill every cache and follow the store; the caches are current when this returns."""
-        since = Revision(max(self._storage.oldest_revision, self._storage.revision - RESUME_REVISIONS, 0))
-        page = await self._storage.list(ROOT, revision=since) if since else await self._storage.list(ROOT)
-        since = page.revision
-        for record in page.records:
+        """Fill every cache and follow the store; the caches are current when this returns.
+
+        They begin with an earlier state and hear of what followed, so that watches go on over a restart.
+        """
+        try:
+            await self._open_at(Revision(max(self._storage.oldest_revision, self._storage.revision - RESUME_REVISIONS)))
+        except Compacted:
+            await self._open_at(self._storage.revision)
+        self.revision = max(self.revision, self._storage.revision)
+
+    async def _open_at(self, since: Revision) -> None:
+        records = (await self._storage.list(ROOT, revision=since)).records if since > 0 else ()
+        for record in records:
             cache = self._cache_of(record.key)
             if cache is not None:
                 cache.fill(record)
@@ -174,8 +200,6 @@ class WatchCache:
             cache.begin(since)
         self.revision = since
         self._watch = await self._storage.watch(ROOT, self._listen, after=since, ended=self._ended)
-        if self.revision < self._storage.revision:
-            self.revision = self._storage.revision
 
     def _cache_of(self, key: str) -> ResourceCache | None:
         """The cache of ``/registry/pods/...`` or ``/registry/apps/deployments/...``."""
