@@ -7,7 +7,8 @@ a task. Writes go straight out and wait while the peer is slow; a channel whose 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from anynode.api.wire import ByteStream
@@ -73,7 +74,7 @@ class WebSocketChannels:
                 try:
                     events = self._socket.receive(data)
                 finally:
-                    await self._flush()
+                    await _sent(self._flush())
                 for event in events:
                     if isinstance(event, websocket.Message):
                         await self._take(event.data)
@@ -129,6 +130,12 @@ class WebSocketChannels:
             await self._stream.close()
 
 
+async def _sent(answer: Awaitable[None]) -> None:
+    """Answer the peer if it still listens: what it said before it left counts all the same."""
+    with contextlib.suppress(ConnectionError):
+        await answer
+
+
 class WebSocketTunnel:
     """A byte stream inside a WebSocket: each binary message carries bytes as they come."""
 
@@ -145,9 +152,9 @@ class WebSocketTunnel:
             try:
                 events = self._socket.receive(data)
             except websocket.WebSocketError as error:
-                await self._flush()
+                await _sent(self._flush())
                 raise ConnectionAbortedError(str(error)) from error
-            await self._flush()
+            await _sent(self._flush())
             self._ended = self._socket.close_received
             payload = b"".join(event.data for event in events if isinstance(event, websocket.Message))
             if payload:
@@ -233,7 +240,7 @@ class SpdyStreams:
             while data := await self._stream.read():
                 for event in self.machine.receive(data):
                     await self._take(event)
-                await self.flush()
+                await _sent(self.flush())
         except (ConnectionError, SpdyError):
             pass  # either way the peer is gone, which is what the end of this means
         finally:

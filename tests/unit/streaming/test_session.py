@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import orjson
 import pytest
 
 from anynode.api.objects import Object
-from anynode.streaming import portforward, remotecommand, session
+from anynode.streaming import portforward, remotecommand, session, websocket
 from anynode.streaming.multiplex import Channels, SpdyChannels, WebSocketChannels, WebSocketTunnel
 from anynode.streaming.pump import Pipe
 from anynode.streaming.remotecommand import Channel, Wants
@@ -200,6 +201,36 @@ async def test_a_session_cut_short_is_a_connection_error(ends: Ends) -> None:
     with pytest.raises((ConnectionError, ExceptionGroup)):
         await session.attend(near, ALL)
     await cutting
+
+
+class HungUp:
+    """A peer that said all it had to say and takes nothing more."""
+
+    def __init__(self, *said: bytes) -> None:
+        self._said = list(said)
+
+    async def read(self) -> bytes:
+        return self._said.pop(0) if self._said else b""
+
+    async def write(self, data: bytes) -> None:
+        raise ConnectionResetError
+
+    async def write_eof(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_what_a_peer_said_before_it_hung_up_counts() -> None:
+    server = websocket.WebSocket(client=False)
+    server.send(b"\3" + orjson.dumps(remotecommand.exit_status(4)))
+    server.close()
+    incoming = frozenset({Channel.ERROR})
+    stream = HungUp(server.data_to_send())
+    channels = WebSocketChannels(stream, protocol=remotecommand.V5, client=True, incoming=incoming)
+    status = await session.attend(channels, ALL)
+    assert remotecommand.exit_code_of(status) == 4
 
 
 async def test_without_streams_a_spdy_session_does_not_begin() -> None:

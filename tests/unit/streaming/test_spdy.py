@@ -38,6 +38,7 @@ def test_the_dictionary_is_the_drafts() -> None:
 NAMES = st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(NAMES, st.text(max_size=30), max_size=5), min_size=1, max_size=5))
 def test_header_blocks_share_one_compression(blocks: list[dict[str, str]]) -> None:
     sender, receiver = HeaderCodec(), HeaderCodec()
@@ -45,12 +46,14 @@ def test_header_blocks_share_one_compression(blocks: list[dict[str, str]]) -> No
         assert receiver.decode(sender.encode(block)) == block
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_header_block_breaks_the_decoder(block: bytes) -> None:
     with contextlib.suppress(SpdyError):
         HeaderCodec().decode(block)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=100), max_size=5), st.integers(1, 40))
 def test_frames_arrive_whole_however_they_are_cut(payloads: list[bytes], cut: int) -> None:
     wire = b"".join(encode_data(7, payload) + encode_control(FrameType.PING, 0, b"\0\0\0\1") for payload in payloads)
@@ -159,6 +162,7 @@ def test_a_peer_that_ignores_the_window_is_reset() -> None:
     assert events[-1] == StreamReset(stream, ResetStatus.FLOW_CONTROL_ERROR)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_break_the_machine(data: bytes) -> None:
     with contextlib.suppress(SpdyError):

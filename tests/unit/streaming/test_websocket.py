@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anynode.streaming.websocket import (
@@ -52,12 +52,14 @@ def test_who_asks_for_a_websocket(headers: dict[str, str], expected: bool) -> No
     assert is_websocket(headers) is expected
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
 def test_masking_twice_is_nothing(data: bytes, key: bytes) -> None:
     assert mask(mask(data, key), key) == data
     assert mask(data, key) == bytes(each ^ key[index % 4] for index, each in enumerate(data))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.binary(max_size=200), st.just(b"x" * 200), st.just(b"y" * 70_000)), max_size=6),
     st.integers(1, 50_000),
