@@ -21,14 +21,31 @@ from anynode.scheduler.topology import NearRules
 NO_NODES = "no nodes available to schedule pods"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
 NO_VICTIMS = "No preemption victims found for incoming pod"
+NEVER = "not eligible due to preemptionPolicy=Never."
+VICTIMS_LEAVING = "not eligible due to a terminating pod on the nominated node."
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class FitError:
-    """No node for a pod: the words and the plugins."""
+    """No node of ``count`` for a pod: why, in words; the plugins that refused; where removing pods may help."""
 
-    message: str
+    why: str
     plugins: frozenset[str]
+    count: int
+    helpable: Bools
+
+    @property
+    def message(self) -> str:
+        """What is told when there was nobody to remove."""
+        if not self.count:
+            return self.why
+        helped = int(self.helpable.sum())
+        listed = _listed({NOT_HELPFUL: self.count - helped, NO_VICTIMS: helped})
+        return f"{self.why} preemption: 0/{self.count} nodes are available: {listed}."
+
+    def without_preemption(self, reason: str) -> str:
+        """What is told when the pod may not preempt."""
+        return f"{self.why} preemption: {reason}" if self.count else self.why
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,23 +57,21 @@ class _Refusal:
     """Whether removing pods from the node could never help."""
 
 
-def explain(snapshot: Snapshot, pod: PodFacts, near: NearRules, *, may_preempt: bool = True) -> FitError:
+def explain(snapshot: Snapshot, pod: PodFacts, near: NearRules) -> FitError:
     """Why no node takes ``pod`` as things are."""
     count = len(snapshot)
-    if not count:
-        return FitError(NO_NODES, frozenset())
     left = snapshot.present[: snapshot.size].copy()
+    if not count:
+        return FitError(NO_NODES, frozenset(), 0, left)
+    wanted = pod.shape.wanted_names
+    if wanted is not None and not wanted:
+        why = f"0/{count} nodes are available: pod affinity terms conflict."
+        return FitError(why, frozenset({"NodeAffinity"}), count, np.zeros_like(left))
+    helpable = left.copy()
     reasons: collections.Counter[str] = collections.Counter()
-    hopeless = np.zeros(snapshot.size, dtype=np.bool_)
     names: set[str] = set()
-    conflict = pod.shape.wanted_names
-    if conflict is not None and not conflict:
-        message = f"0/{count} nodes are available: pod affinity terms conflict."
-        return FitError(
-            _with_preemption(message, count, {NOT_HELPFUL: count}, may_preempt), frozenset({"NodeAffinity"})
-        )
     for stage in _stages(snapshot, pod, near):
-        gone = np.zeros(snapshot.size, dtype=np.bool_)
+        gone = np.zeros_like(left)
         for refusal in stage:
             refused = refusal.refused & left
             number = int(refused.sum())
@@ -65,12 +80,9 @@ def explain(snapshot: Snapshot, pod: PodFacts, near: NearRules, *, may_preempt: 
                 names.add(refusal.plugin)
                 gone |= refused
                 if refusal.for_good:
-                    hopeless |= refused
+                    helpable &= ~refused
         left &= ~gone
-    message = f"0/{count} nodes are available: {_listed(reasons)}."
-    lost = int(hopeless.sum())
-    helpful = {NOT_HELPFUL: lost, NO_VICTIMS: count - lost}
-    return FitError(_with_preemption(message, count, helpful, may_preempt), frozenset(names))
+    return FitError(f"0/{count} nodes are available: {_listed(reasons)}.", frozenset(names), count, helpable)
 
 
 def _stages(snapshot: Snapshot, pod: PodFacts, near: NearRules) -> Iterator[list[_Refusal]]:
@@ -112,9 +124,3 @@ def _resources(snapshot: Snapshot, pod: PodFacts) -> Iterator[_Refusal]:
 
 def _listed(reasons: Mapping[str, int]) -> str:
     return ", ".join(sorted(f"{number} {reason}" for reason, number in reasons.items() if number))
-
-
-def _with_preemption(message: str, count: int, helpful: Mapping[str, int], may_preempt: bool) -> str:
-    if not may_preempt:
-        return f"{message} preemption: not eligible due to preemptionPolicy=Never."
-    return f"{message} preemption: 0/{count} nodes are available: {_listed(helpful)}."

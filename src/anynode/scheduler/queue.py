@@ -93,6 +93,9 @@ class SchedulingQueue:
     def __len__(self) -> int:
         return len(self._pods)
 
+    def __contains__(self, uid: Uid) -> bool:
+        return uid in self._pods
+
     def count(self, place: Place) -> int:
         return sum(1 for each in self._pods.values() if each.place is place)
 
@@ -168,6 +171,13 @@ class SchedulingQueue:
             self._leave(queued)
             self._activate(queued)
         return len(woken)
+
+    def wake_one(self, uid: Uid) -> None:
+        """Make one waiting pod ready."""
+        queued = self._pods.get(uid)
+        if queued is not None and queued.place is Place.UNSCHEDULABLE:
+            self._leave(queued)
+            self._activate(queued)
 
     def flush(self, now: float) -> int:
         """Make ready those whose back-off is over or who waited too long; how many."""

@@ -194,6 +194,14 @@ class Ranking:
             row = column.best(self._chance)
         return None if row is None else snapshot.names[row]
 
+    def passes_at(self, pod: PodFacts, row: int) -> bool:
+        """Whether the pod could go to this row."""
+        if self.column(pod.shape).scores().item(row) < 0:
+            return False
+        if not pod.shape.looks_at_pods and not self._snapshot.anti_affinity_pods:
+            return True
+        return bool(self.near(pod).passes()[row])
+
     def _best_near(self, pod: PodFacts, column: ScoreColumn) -> int | None:
         """The best row where other pods matter."""
         snapshot, shape = self._snapshot, pod.shape

@@ -1,10 +1,10 @@
 """The scheduler: takes pods without a node, decides, binds.
 
-In: nodes, pods and namespaces through informers. Out: bindings, FailedScheduling and Scheduled events, and the
-PodScheduled condition of pods that fit nowhere. A decided pod is *assumed* to be on its node at once, so the next
-decision already counts it; the binding is written meanwhile. If that fails the assumption is taken back and the pod
-tried again. Pods of other schedulers are only counted. Source: kube-scheduler ``schedule_one.go`` and
-``eventhandlers.go``, 1.36.
+In: nodes, pods, namespaces and disruption budgets through informers. Out: bindings; Scheduled and FailedScheduling
+events; the PodScheduled condition of pods that fit nowhere; evictions of less important pods where that makes room.
+A decided pod is *assumed* to be on its node at once, so the next decision already counts it; the binding is written
+meanwhile. If that fails the assumption is taken back and the pod tried again. Pods of other schedulers are only
+counted. Source: kube-scheduler ``schedule_one.go`` and ``eventhandlers.go``, 1.36.
 """
 
 from __future__ import annotations
@@ -19,27 +19,25 @@ from anynode.aio.channel import Channel
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api.errors import ApiError, NotFound
-from anynode.api.formats import format_time
 from anynode.api.objects import (
     Object,
-    ObjectKey,
     Uid,
-    condition_of,
     get_path,
     is_deleting,
-    key_of,
     labels_of,
-    meta,
     name_of,
     uid_of,
 )
 from anynode.api.resources import known
-from anynode.client.api_client import ApiClient, PatchKind
-from anynode.informers.controller import Controller, Done, Outcome
+from anynode.client.api_client import ApiClient
 from anynode.informers.informer import Delta, InformerFactory
 from anynode.informers.recorder import EventRecorder
-from anynode.scheduler.diagnosis import FitError, explain
-from anynode.scheduler.pods import Shapes, is_finished
+from anynode.scheduler.conditions import ConditionWriter
+from anynode.scheduler.diagnosis import NEVER, VICTIMS_LEAVING, FitError, explain
+from anynode.scheduler.evictions import Evictions
+from anynode.scheduler.nominations import Nominations
+from anynode.scheduler.pods import PodFacts, Shapes, is_finished
+from anynode.scheduler.preemption import budgets_of, find_preemption
 from anynode.scheduler.queue import QueuedPod, SchedulingQueue, Wake
 from anynode.scheduler.ranking import Ranking
 from anynode.scheduler.snapshot import NodeChange, Snapshot
@@ -47,6 +45,7 @@ from anynode.scheduler.snapshot import NodeChange, Snapshot
 logger = logging.getLogger(__name__)
 
 PODS, NODES, NAMESPACES = known("pods"), known("nodes"), known("namespaces")
+BUDGETS = known("poddisruptionbudgets", "policy")
 DEFAULT_NAME = "default-scheduler"
 BINDINGS_WAITING = 1024
 TURN_SECONDS = 0.005
@@ -83,6 +82,7 @@ class Scheduler:
         self._recorder = recorder or EventRecorder(client, component=name, clock=clock)
         self._owns_recorder = recorder is None
         self._shapes = Shapes()
+        self._chance = chance
         self._ranking = Ranking(self.snapshot, chance)
         self._assumed: dict[Uid, str] = {}
         self._explained: dict[Hashable, FitError] = {}
@@ -92,11 +92,13 @@ class Scheduler:
         self._changes = Wake.NONE
         self._bindings: Channel[_Binding] = Channel(BINDINGS_WAITING)
         self._binders = binders
-        self._conditions: dict[ObjectKey, tuple[Uid, Object]] = {}
-        self._condition_writer = Controller("scheduler-conditions", self._write_condition, clock=clock, workers=4)
         self._nodes = informers.informer(NODES)
         self._pods = informers.informer(PODS)
         self._namespaces = informers.informer(NAMESPACES)
+        self._budgets = informers.informer(BUDGETS)
+        self._nominated = Nominations(self.snapshot)
+        self._conditions = ConditionWriter(client, self._pods.store, clock=clock)
+        self._evictions = Evictions(client, self._pods.store, self._recorder, clock=clock, name=name)
         self._namespaces.subscribe(self._on_namespace)
         self._nodes.subscribe(self._on_node)
         self._pods.subscribe(self._on_pod)
@@ -108,7 +110,8 @@ class Scheduler:
         async with Supervisor("scheduler", clock=self._clock) as tasks:
             if self._owns_recorder:
                 tasks.start("events", self._recorder.run)
-            tasks.start("conditions", self._condition_writer.run)
+            tasks.start("conditions", self._conditions.run)
+            tasks.start("evictions", self._evictions.run)
             tasks.start("wake", self._wake_waiting)
             tasks.start("flush", self._flush)
             for number in range(self._binders):
@@ -130,18 +133,31 @@ class Scheduler:
         uid = uid_of(pod)
         node = get_path(pod, "spec", "nodeName", default="")
         if delta.kind == "deleted" or (node and is_finished(pod)):
+            if self._nominated.drop(uid):
+                self._note(Wake.POD_GONE)
             self._forget(uid)
             self.queue.remove(uid)
         elif node:
+            self._nominated.drop(uid)
             self._assumed.pop(uid, None)
             self.queue.remove(uid)
             if self.snapshot.place(self._shapes.facts(pod), node):
                 self._note(Wake.POD_PLACED)
         elif uid not in self._assumed and get_path(pod, "spec", "schedulerName", default=DEFAULT_NAME) == self.name:
-            if is_deleting(pod) or is_finished(pod):
-                self.queue.remove(uid)
-            elif self.queue.set(pod, self._shapes.facts(pod), self._clock.monotonic()):
-                self._ready.set()
+            self._on_waiting_pod(uid, pod)
+
+    def _on_waiting_pod(self, uid: Uid, pod: Object) -> None:
+        if is_deleting(pod) or is_finished(pod):
+            if self._nominated.drop(uid):
+                self._note(Wake.POD_GONE)
+            self.queue.remove(uid)
+            return
+        facts = self._shapes.facts(pod)
+        promised = get_path(pod, "status", "nominatedNodeName", default="")
+        if promised and uid not in self.queue:
+            self._nominated.add(facts, promised)  # by whoever scheduled before us
+        if self.queue.set(pod, facts, self._clock.monotonic()):
+            self._ready.set()
 
     def _on_namespace(self, delta: Delta) -> None:
         name = name_of(delta.obj)
@@ -179,23 +195,75 @@ class Scheduler:
 
     async def _schedule_one(self, queued: QueuedPod) -> None:
         facts = queued.facts
-        node = self._ranking.best(facts)
+        if self._nominated:
+            with self._nominated.aside(facts):
+                node = self._decide(queued)
+        else:
+            node = self._decide(queued)
         if node is None:
-            self._no_fit(queued)
             return
-        self.snapshot.place(facts, node)
-        self._assumed[facts.uid] = node
         binding = _Binding(queued, node)
         if not self._bindings.offer(binding):
             await self._bindings.send(binding)
         if self._changes is Wake.NONE and facts.shape.looks_at_pods:
             self._note(Wake.POD_PLACED)
 
+    def _decide(self, queued: QueuedPod) -> str | None:
+        """The node, the pod assumed to be there; None when there is none, and the pod told so."""
+        facts = queued.facts
+        node = self._ranking.best(facts)
+        if node is None:
+            self._no_fit(queued)
+            return None
+        self._nominated.drop(facts.uid)
+        self.snapshot.place(facts, node)
+        self._assumed[facts.uid] = node
+        return node
+
     def _no_fit(self, queued: QueuedPod) -> None:
         error = self._explain(queued)
+        message = self._preempt(queued, error)
         self.queue.failed(queued, error.plugins, self._clock.monotonic())
-        self._recorder.event(queued.pod, "Warning", "FailedScheduling", error.message, action="Scheduling")
-        self._set_condition(queued.pod, "Unschedulable", error.message)
+        self._recorder.event(queued.pod, "Warning", "FailedScheduling", message, action="Scheduling")
+        nominated = self._nominated.node_of(queued.facts.uid)
+        self._conditions.set(queued.pod, "Unschedulable", message, nominated=nominated)
+
+    def _preempt(self, queued: QueuedPod, error: FitError) -> str:
+        """Have less important pods removed where that makes room; what to tell."""
+        facts = queued.facts
+        if get_path(queued.pod, "spec", "preemptionPolicy") == "Never":
+            return error.without_preemption(NEVER)
+        promised = self._nominated.node_of(facts.uid)
+        if promised and self._victims_leaving(facts, promised):
+            return error.without_preemption(VICTIMS_LEAVING)
+        preemption = find_preemption(
+            self.snapshot,
+            self._ranking,
+            facts,
+            error.helpable,
+            budgets=budgets_of(self._budgets.store),
+            start_of=self._start_of,
+            chance=self._chance,
+        )
+        if preemption is None:
+            self._nominated.drop(facts.uid)
+            return error.message
+        for victim in preemption.victims:
+            self._evictions.add(victim.key, queued.pod, preemption.node)
+        self._nominated.add(facts, preemption.node)
+        return error.why
+
+    def _victims_leaving(self, facts: PodFacts, node: str) -> bool:
+        row = self.snapshot.row_of(node)
+        if row is None:
+            return False
+        return any(
+            other.priority < facts.priority and (other.deleting or self._evictions.pending(other.key))
+            for other in self.snapshot.pods_on(row)
+        )
+
+    def _start_of(self, facts: PodFacts) -> str:
+        return str(get_path(self._pods.store.get(facts.key) or {}, "status", "startTime", default=""))
 
     def _explain(self, queued: QueuedPod) -> FitError:
         """Why it fits nowhere; told once for equal pods while nothing changes."""
@@ -204,12 +272,11 @@ class Scheduler:
         if now != self._explained_at:
             self._explained.clear()
             self._explained_at = now
-        may_preempt = get_path(queued.pod, "spec", "preemptionPolicy") != "Never"
-        key = (queued.group, may_preempt)
+        key = queued.group
         error = None if snapshot.anti_affinity_pods else self._explained.get(key)
         if error is None:
             near = self._ranking.near(queued.facts)
-            error = self._explained[key] = explain(snapshot, queued.facts, near, may_preempt=may_preempt)
+            error = self._explained[key] = explain(snapshot, queued.facts, near)
         return error
 
     async def _wake_waiting(self) -> None:
@@ -219,8 +286,12 @@ class Scheduler:
             self._changed.clear()
             changes, self._changes = self._changes, Wake.NONE
             woken, turn_began = 0, self._clock.monotonic()
+            for facts in self._nominated:
+                if self._would_fit(facts):
+                    self.queue.wake_one(facts.uid)
+                    self._ready.set()
             for group, facts in self.queue.helped_by(changes):
-                if self._ranking.best(facts) is not None:
+                if self._would_fit(facts):
                     woken += self.queue.wake(group)
                     self._ready.set()
                 if self._clock.monotonic() - turn_began > TURN_SECONDS:
@@ -229,6 +300,10 @@ class Scheduler:
             if woken:
                 self._note(changes)  # those not woken yet get their turn once these have a place
             await self._clock.sleep(WAKE_SECONDS)
+
+    def _would_fit(self, facts: PodFacts) -> bool:
+        with self._nominated.aside(facts):
+            return self._ranking.best(facts) is not None
 
     async def _flush(self) -> None:
         while True:
@@ -267,7 +342,7 @@ class Scheduler:
     def _bound(self, binding: _Binding) -> None:
         message = f"Successfully assigned {binding.queued.facts.key} to {binding.node}"
         self._recorder.event(binding.queued.pod, "Normal", "Scheduled", message, action="Binding")
-        self._conditions.pop(binding.queued.facts.key, None)
+        self._conditions.forget(binding.queued.facts.key)
 
     def _binding_failed(self, binding: _Binding, error: Exception) -> None:
         queued = binding.queued
@@ -278,41 +353,4 @@ class Scheduler:
         message = f"binding rejected: {error}"
         logger.warning("binding failed and will be tried again", extra={"pod": str(queued.facts.key)}, exc_info=error)
         self._recorder.event(queued.pod, "Warning", "FailedScheduling", message, action="Scheduling")
-        self._set_condition(queued.pod, "SchedulerError", message)
-
-    def _set_condition(self, pod: Object, reason: str, message: str) -> None:
-        """Have the pod say why it is not scheduled, unless it already does."""
-        current = condition_of(pod, "PodScheduled") or {}
-        if (current.get("status"), current.get("reason"), current.get("message")) == ("False", reason, message):
-            return
-        now = format_time(self._clock.now())
-        since = current.get("lastTransitionTime") if current.get("status") == "False" else now
-        condition: Object = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": reason,
-            "message": message,
-            "lastProbeTime": None,
-            "lastTransitionTime": since or now,
-        }
-        generation = meta(pod).get("generation")
-        if generation:
-            condition["observedGeneration"] = generation
-        key = key_of(pod)
-        self._conditions[key] = (uid_of(pod), condition)
-        self._condition_writer.queue.add(key)
-
-    async def _write_condition(self, key: ObjectKey) -> Outcome:
-        waiting = self._conditions.pop(key, None)
-        pod = self._pods.store.get(key)
-        if waiting is None or pod is None or uid_of(pod) != waiting[0] or get_path(pod, "spec", "nodeName"):
-            return Done()
-        patch = {"metadata": {"uid": waiting[0]}, "status": {"conditions": [waiting[1]]}}
-        try:
-            await self._client.patch(PODS, key, patch, kind=PatchKind.STRATEGIC, subresource="status")
-        except NotFound:
-            return Done()
-        except BaseException:
-            self._conditions.setdefault(key, waiting)
-            raise
-        return Done()
+        self._conditions.set(queued.pod, "SchedulerError", message)

@@ -11,6 +11,7 @@ Source: kube-scheduler ``backend/cache``, 1.36.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import enum
 from collections.abc import Iterable, Mapping, Sequence
@@ -136,6 +137,7 @@ class Snapshot:
         self._free: list[int] = []
         self._placed: dict[Uid, _Placed] = {}
         self._by_node: dict[str, dict[Uid, PodFacts]] = {}
+        self._priorities: collections.Counter[int] = collections.Counter()
         self._ports: dict[tuple[str, int], dict[int, list[HostPort]]] = {}
 
     def __len__(self) -> int:
@@ -149,6 +151,10 @@ class Snapshot:
         """Where the pod is placed."""
         placed = self._placed.get(uid)
         return None if placed is None else placed.node
+
+    def lowest_priority(self) -> int:
+        """The lowest priority of a placed pod; very high when there is none."""
+        return min(self._priorities, default=2**62)
 
     def pods_on(self, row: int) -> Iterable[PodFacts]:
         return self._by_node.get(self.names[row], {}).values()
@@ -199,6 +205,7 @@ class Snapshot:
                 return False
             self.remove(facts.uid)
         self._placed[facts.uid] = _Placed(facts, node)
+        self._priorities[facts.priority] += 1
         self._by_node.setdefault(node, {})[facts.uid] = facts
         if facts.shape.anti_affinity:
             self.anti_affinity_pods[facts.uid] = facts
@@ -218,6 +225,9 @@ class Snapshot:
         del there[uid]
         if not there:
             del self._by_node[placed.node]
+        self._priorities[placed.facts.priority] -= 1
+        if not self._priorities[placed.facts.priority]:
+            del self._priorities[placed.facts.priority]
         self.anti_affinity_pods.pop(uid, None)
         self.opinionated_pods.pop(uid, None)
         row = self._rows.get(placed.node)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from tests.unit.scheduler.objects import facts, node, pod
 
 from anynode.api.objects import Object
-from anynode.scheduler.diagnosis import FitError, explain
+from anynode.scheduler.diagnosis import NEVER, FitError, explain
 from anynode.scheduler.snapshot import Snapshot
 from anynode.scheduler.topology import NearRules
 
 
-def why(wanted: Object, *nodes: Object, may_preempt: bool = True) -> FitError:
+def why(wanted: Object, *nodes: Object) -> FitError:
     snapshot = Snapshot()
     for each in nodes:
         snapshot.set_node(each)
     wanted_facts = facts(wanted)
-    return explain(snapshot, wanted_facts, NearRules(snapshot, wanted_facts), may_preempt=may_preempt)
+    return explain(snapshot, wanted_facts, NearRules(snapshot, wanted_facts))
 
 
 def test_no_nodes() -> None:
@@ -50,7 +50,8 @@ def test_used_up_nodes_could_be_helped_by_preemption() -> None:
         "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available: "
         "3 No preemption victims found for incoming pod."
     )
-    assert explain(snapshot, wanted, NearRules(snapshot, wanted), may_preempt=False).message.endswith(
+    error = explain(snapshot, wanted, NearRules(snapshot, wanted))
+    assert error.without_preemption(NEVER).endswith(
         "3 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."
     )
 

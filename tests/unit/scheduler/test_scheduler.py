@@ -164,3 +164,40 @@ async def test_anti_affinity_end_to_end(scheduler: Scheduler, api: FakeApi, cloc
     api.add(NODES, node("c"))
     await clock.advance(1)
     assert sorted(where(api).values()) == ["a", "b", "c"]
+
+
+async def test_a_more_important_pod_takes_the_place_of_a_lesser_one(
+    scheduler: Scheduler, api: FakeApi, clock: FakeClock
+) -> None:
+    api.add(NODES, node("a", cpu="2"))
+    api.add(PODS, pod("low", cpu="2", priority=0))
+    await clock.settle()
+    assert where(api) == {"low": "a"}
+    api.add(PODS, pod("high", cpu="2", priority=100))
+    await clock.advance(1)
+    low, high = get(api, "low"), get(api, "high")
+    assert low["metadata"]["deletionTimestamp"]
+    target = condition_of(low, "DisruptionTarget")
+    assert target is not None
+    assert target["message"] == "default-scheduler: preempting to accommodate a higher priority pod"
+    assert events(api, "Preempted") == [f"Preempted by pod {high['metadata']['uid']} on node a"]
+    assert events(api, "FailedScheduling") == ["0/1 nodes are available: 1 Insufficient cpu."]
+    assert high["status"]["nominatedNodeName"] == "a"
+    # the place is kept for it, also while its victim takes its time
+    api.add(PODS, pod("cheeky", cpu="2", priority=0))
+    await clock.advance(5)
+    api.remove(PODS, ObjectKey("default", "low"))
+    await clock.advance(1)
+    assert where(api) == {"high": "a", "cheeky": ""}
+    assert len(events(api, "Preempted")) == 1
+
+
+async def test_a_pod_that_never_preempts_waits(scheduler: Scheduler, api: FakeApi, clock: FakeClock) -> None:
+    api.add(NODES, node("a", cpu="2"))
+    api.add(PODS, pod("low", cpu="2"))
+    await clock.settle()
+    api.add(PODS, pod("polite", cpu="2", priority=100, preemptionPolicy="Never"))
+    await clock.advance(1)
+    assert where(api) == {"low": "a", "polite": ""}
+    [message] = events(api, "FailedScheduling")
+    assert message.endswith("1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.")
