@@ -19,6 +19,7 @@ from anynode.aio.tasks import Supervisor
 from anynode.api.objects import ObjectKey
 from anynode.client.api_client import ApiClient
 from anynode.controllers.context import ControllerContext, Recorder
+from anynode.controllers.cronjob import CronJobController
 from anynode.controllers.daemonset import DaemonSetController
 from anynode.controllers.deployment import DeploymentController
 from anynode.controllers.endpoints import EndpointsController
@@ -92,6 +93,7 @@ CONTROLLERS: Mapping[str, Maker] = {
     "daemonset": _one(DaemonSetController),
     "statefulset": _one(StatefulSetController),
     "job": _job,
+    "cronjob": _one(CronJobController),
     "ttl-after-finished": _one(JobTtlController),
     "endpointslice": _one(EndpointSliceController),
     "endpoints": _one(EndpointsController),
