@@ -66,7 +66,12 @@ def _compare_maps(shape: Shape, left: dict[str, Any], right: dict[str, Any]) -> 
             found = fields.get(name)
             key, inner = found if found is not None else (f"f:{name}", element)
             removed[key] = grown(inner, old)
-    return Change(added or None, removed or None, modified or None)
+    return Change(_ordered(added), removed or None, _ordered(modified))
+
+
+def _ordered(node: Node) -> Node | None:
+    """``node`` with its keys sorted, so that it can stand in an entry as it is; None for none."""
+    return dict(sorted(node.items())) if len(node) > 1 else node or None
 
 
 def _collect(added: Node, removed: Node, modified: Node, key: str, change: Change) -> None:
@@ -104,7 +109,7 @@ def _compare_lists(shape: Shape, left: list[Any], right: list[Any]) -> Change:
     for key, old in old_items.items():
         if key not in new_items:
             removed[key] = grown(element, old[0]) if len(old) == 1 else LEAF
-    return Change(added or None, removed or None, modified or None)
+    return Change(_ordered(added), removed or None, _ordered(modified))
 
 
 def _indexed(shape: Shape, items: list[Any]) -> dict[str, list[Any]]:

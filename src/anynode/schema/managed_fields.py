@@ -120,7 +120,7 @@ def _entry(manager: str, operation: str, api_version: str, time: str, fields: No
     if time:
         entry["time"] = time
     entry["fieldsType"] = "FieldsV1"
-    entry["fieldsV1"] = field_sets.sorted_set(fields)
+    entry["fieldsV1"] = fields
     if subresource:
         entry["subresource"] = subresource
     return entry
@@ -225,7 +225,9 @@ def _update(
         elif rest:
             result.append(_with_fields(entry, rest))
     if changed:
+        joined = bool(mine) or bool(added and modified)  # what comes of one comparison is in order
         fields = field_sets.union(changed, mine) if mine else changed
+        fields = field_sets.sorted_set(fields) if joined else fields
         result.append(_entry(manager, operation, endpoint.api_version, time, fields, endpoint.subresource))
     return result
 
@@ -257,7 +259,7 @@ def _capped(entries: list[Entry]) -> list[Entry]:
         if bucket is None:
             bucket = first[version]
         gone.update((id(first[version]), id(entry), id(bucket)))
-        fields = field_sets.union(_fields(entry), _fields(bucket))
+        fields = field_sets.sorted_set(field_sets.union(_fields(entry), _fields(bucket)))
         buckets[version] = _entry(_ANCIENT, "Update", version, entry.get("time") or "", fields, "")
         gone.discard(id(buckets[version]))
         excess -= 1
@@ -322,7 +324,7 @@ def apply(
         entries = _update(endpoint, endpoint.empty, before, [], _BEFORE_APPLY, "Update", stamp)
     _check_config(endpoint, config, api_version, kind)
     merged = applying.merge(endpoint.shape, before, config)
-    wanted = endpoint.filtered(field_set(endpoint.shape, config))
+    wanted = field_sets.sorted_set(endpoint.filtered(field_set(endpoint.shape, config)))
     identity = (manager, "Apply", "", subresource)
     last = next((each for each in entries if _identity(each) == identity), None)
     others = [each for each in entries if _identity(each) != identity]

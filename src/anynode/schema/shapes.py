@@ -198,14 +198,14 @@ def shapes(types: Types) -> Shapes:
 
 
 def grown(shape: Shape, value: Any) -> Node:
-    """The node of a value that was not there before: itself and everything in it."""
+    """The node of a value that was not there before: itself and everything in it, in order."""
     if shape.whole or not value:
         return LEAF
     if value.__class__ is dict:
         node: Node = {".": LEAF}
         fields, element = shape.fields, shape.element
-        for name, item in value.items():
-            found = fields.get(name)
+        for name in sorted(value):
+            item, found = value[name], fields.get(name)
             if found is None:
                 node[f"f:{name}"] = grown(element or UNTYPED_SHAPE, item)
             elif found[1].whole or not item:
@@ -227,7 +227,7 @@ def _grown_list(shape: Shape, items: list[Any]) -> Node:
         except ShapeError:
             continue
         node[key] = LEAF if key in node else grown(element, item)
-    return node
+    return node if len(node) < 3 else dict(sorted(node.items()))
 
 
 def field_set(shape: Shape, value: Any) -> Node:

@@ -271,3 +271,18 @@ def apply_step(
         before, config, manager=manager, force="force" in query, subresource=subresource,
         api_version=resource.api_version, kind=resource.kind, time="<time>", type_name=type_name, types=TYPES,
     )  # fmt: skip
+
+
+def in_order(node: dict[str, Any]) -> bool:
+    return list(node) == sorted(node) and all(in_order(below) for below in node.values())
+
+
+def test_owned_fields_stand_in_order() -> None:
+    first = {"metadata": {"name": "a", "labels": {"z": "1", "b": "2"}}, "data": {"k": "v", "a": "b"}}
+    entries = written(None, first)
+    live = stored(first, entries)
+    changed = {**live, "data": {"z": "1", "k": "w", "b": "2"}}
+    for entry in (*entries, *written(live, changed), *written(live, changed, "other")):
+        assert in_order(entry["fieldsV1"])
+    config = {"metadata": {"name": "a"}, "data": {"z": "1", "b": "2"}}
+    assert in_order(applied(None, config)["metadata"]["managedFields"][0]["fieldsV1"])
