@@ -14,7 +14,7 @@ from typing import Any, cast
 import httptools
 
 from anynode.aio.http_message import encode_headers, header_name
-from anynode.aio.http_stream import HIGH_WATER_BYTES, Gate, TransportStream
+from anynode.aio.http_stream import HIGH_WATER_BYTES, Gate, TransportStream, keep_alive
 
 MAX_HEAD_BYTES = 1 << 20
 
@@ -58,6 +58,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        keep_alive(transport)
 
     def pause_writing(self) -> None:
         self.gate.close()

@@ -32,7 +32,7 @@ from anynode.aio.http_message import (
     may_have_body,
     status_line,
 )
-from anynode.aio.http_stream import Flusher, Gate, PushWriter, TransportStream
+from anynode.aio.http_stream import Flusher, Gate, PushWriter, TransportStream, keep_alive
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +108,7 @@ class ServerConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self._peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
+        keep_alive(transport)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
             self._cert = tls.getpeercert(binary_form=True)

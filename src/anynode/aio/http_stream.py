@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import socket
 from collections.abc import Callable
 
 from anynode.aio.http_message import LAST_CHUNK, frame_chunk
 
 HIGH_WATER_BYTES = 256 * 1024
 """A stream whose reader is slow stops reading from the peer above this."""
+
+
+def keep_alive(transport: asyncio.BaseTransport) -> None:
+    """Let the kernel find out when the peer vanished without a word: within about a minute, as Go's defaults do."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, name):  # macOS names them otherwise
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class Flusher:
