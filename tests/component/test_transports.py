@@ -140,7 +140,7 @@ async def test_a_service_is_reachable(tmp_path: pathlib.Path) -> None:
             writer.write(b"pod says " + await reader.read())
             writer.close()
 
-        backend = await asyncio.start_server(answer, "127.0.0.1", 0)
+        backend = await asyncio.start_server(answer, "127.1.0.1", 0)
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             port = sock.getsockname()[1]
@@ -155,7 +155,7 @@ async def test_a_service_is_reachable(tmp_path: pathlib.Path) -> None:
                     "labels": {"kubernetes.io/service-name": "web"},
                 },
                 "addressType": "IPv4",
-                "endpoints": [{"addresses": ["127.0.0.1"]}],
+                "endpoints": [{"addresses": ["127.1.0.1"]}],
                 "ports": [{"name": "http", "port": backend.sockets[0].getsockname()[1]}],
             },
         )
