@@ -99,7 +99,8 @@ class World:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    settings = ControllerSettings(root_ca="CERTIFICATE", metadata_only=getattr(request, "param", False))
     clock = SystemClock()
     async with (
         MemoryStorage() as storage,
@@ -108,9 +109,7 @@ async def world() -> AsyncIterator[World]:
     ):
         client = ApiClient(LoopbackTransport(assembly.server, ADMIN))
         made = World(client, assembly)
-        manager = ControllerManager(
-            client, clock=clock, settings=ControllerSettings(root_ca="CERTIFICATE"), chance=random.Random(2)
-        )
+        manager = ControllerManager(client, clock=clock, settings=settings, chance=random.Random(2))
         for name in ("n1", "n2"):
             await client.create(NODES, {"metadata": {"name": name}})
             ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}
@@ -203,6 +202,15 @@ async def test_settled_controllers_write_nothing(world: World) -> None:
     await asyncio.sleep(0.5)
     assert before == [(each["metadata"]["resourceVersion"]) for each in (await world.client.list(DEPLOYMENTS)).items]
     assert sets == [(each["metadata"]["resourceVersion"]) for each in (await world.client.list(REPLICA_SETS)).items]
+
+
+@pytest.mark.parametrize("world", [True], indirect=True)
+async def test_metadata_is_enough_to_collect_garbage(world: World) -> None:
+    await world.client.create(DEPLOYMENTS, workload("Deployment", replicas=2))
+    await world.until(world.status(DEPLOYMENTS, "web", availableReplicas=2))
+    await world.client.delete(DEPLOYMENTS, KEY, propagation="Foreground")
+    await world.until(lambda: world.gone(DEPLOYMENTS, "web"))
+    assert await world.pods() == []
 
 
 @pytest.mark.parametrize("propagation", ["Background", "Orphan"])

@@ -51,6 +51,7 @@ def command(
         controllers=(chosen,),
         root_ca=pathlib.Path(root_ca_file).read_text() if root_ca_file else "",
         identity=f"{socket.gethostname()}_{os.getpid()}" if leader_elect else "",
+        metadata_only=True,
     )
 
     async def work(client: ApiClient, tasks: Supervisor) -> None:

@@ -39,10 +39,14 @@ class Recorder(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerContext:
-    """``recorder(component)`` gives the event recorder that signs as this component."""
+    """``recorder(component)`` gives the event recorder that signs as this component.
+
+    ``graph_informers`` are for who watches every kind and needs metadata only; without them ``informers`` serve.
+    """
 
     client: ApiClient
     informers: InformerFactory
+    graph_informers: InformerFactory | None = None
     clock: Clock
     recorder: Callable[[str], Recorder]
     chance: random.Random

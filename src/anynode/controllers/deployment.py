@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from anynode.api.errors import AlreadyExists, ApiError, NotFound
+from anynode.api.errors import AlreadyExists, ApiError, Conflict, NotFound
 from anynode.api.objects import (
     Object,
     ObjectKey,
@@ -257,7 +257,7 @@ class DeploymentController:
         return Done() if wait_seconds is None or is_deleting(before) else RequeueAfter(wait_seconds)
 
 
-class HashCollision(Exception):
+class HashCollision(Conflict):
     """The name of the new ReplicaSet is taken by another; the next try uses another name."""
 
 

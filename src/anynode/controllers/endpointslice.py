@@ -32,7 +32,7 @@ from anynode.controllers.context import ControllerContext, run_when_synced
 from anynode.controllers.ownership import Latest, controller_reference
 from anynode.controllers.pace import Pace
 from anynode.controllers.pods import PODS, in_parallel, is_namespace_terminating, is_ready
-from anynode.controllers.selection import index_labels, index_selectors, labelled, services_of
+from anynode.controllers.selection import index_labels, index_nodes, index_selectors, labelled, on_node, services_of
 from anynode.controllers.service_pods import HEADLESS, SERVICES
 from anynode.informers.controller import Done, Outcome
 from anynode.informers.informer import Delta
@@ -277,6 +277,7 @@ class EndpointSliceController:
         self._nodes = context.informers.informer(NODES)
         self._slices = context.informers.informer(ENDPOINT_SLICES)
         index_labels(self._pods.store)
+        index_nodes(self._pods.store)
         index_labels(self._slices.store)
         index_selectors(self._services.store)
         self._latest = Latest(self._slices.store)
@@ -310,8 +311,8 @@ class EndpointSliceController:
         old = delta.old if delta.kind == "modified" else None
         if old is not None and labels_of(old).get(ZONE) == labels_of(delta.obj).get(ZONE):
             return
-        for service in self._services.store:
-            if service_pods.selector_of(service):
+        for pod in on_node(self._pods.store, name_of(delta.obj)):
+            for service in services_of(self._services.store, pod):
                 self._pace.add(key_of(service))
 
     def _slice_changed(self, delta: Delta) -> None:

@@ -54,6 +54,7 @@ class GarbageCollector:
         self._context = context
         self._client = context.client
         self._discover = discover or self._ask
+        self._factory = context.graph_informers or context.informers
         self._recorder = context.recorder("garbage-collector-controller")
         self._graph = Graph()
         self._informers: dict[tuple[str, str], Informer] = {}
@@ -91,7 +92,7 @@ class GarbageCollector:
             self._by_kind[(resource.group, resource.kind)] = resource
             if at in self._informers or at in IGNORED or not {"delete", "list", "watch"} <= set(resource.verbs):
                 continue
-            informer = self._informers[at] = self._context.informers.informer(resource)
+            informer = self._informers[at] = self._factory.informer(resource)
             new.append(informer)
         self._unsynced.extend(new)
         for informer in new:

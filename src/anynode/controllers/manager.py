@@ -27,6 +27,7 @@ from anynode.controllers.endpointslice import EndpointSliceController
 from anynode.controllers.garbage import GarbageCollector
 from anynode.controllers.job import JobController
 from anynode.controllers.job_ttl import JobTtlController
+from anynode.controllers.metadata_only import MetadataTransport
 from anynode.controllers.namespace import NamespaceController
 from anynode.controllers.node_lifecycle import NodeLifecycleController
 from anynode.controllers.pod_gc import PodGarbageCollector
@@ -58,11 +59,14 @@ class ControllerSettings:
     """What controllers need beside the API.
 
     ``root_ca`` (PEM) is published when there is one; with an ``identity`` they run only while it leads.
+    ``metadata_only``: the garbage collector fetches no more of each object than it needs, which pays over a network;
+    in one process whole objects are shared and cost nothing.
     """
 
     controllers: Sequence[str] = ("*",)
     root_ca: str = ""
     identity: str = ""
+    metadata_only: bool = False
 
 
 Maker = Callable[[ControllerContext, ControllerSettings], Mapping[str, Work]]
@@ -148,8 +152,14 @@ class ControllerManager:
             return recorders[component]
 
         informers = InformerFactory(self._client, clock=self._clock, chance=self._chance)
+        graph_informers = self._graph_informers()
         context = ControllerContext(
-            client=self._client, informers=informers, clock=self._clock, recorder=recorder, chance=self._chance
+            client=self._client,
+            informers=informers,
+            graph_informers=graph_informers,
+            clock=self._clock,
+            recorder=recorder,
+            chance=self._chance,
         )
         work = {
             f"{name}/{part}" if part else name: run
@@ -158,9 +168,17 @@ class ControllerManager:
         }
         async with Supervisor("controllers", clock=self._clock) as tasks:
             tasks.start("informers", informers.run)
+            if graph_informers is not None:
+                tasks.start("graph-informers", graph_informers.run)
             for component, each in recorders.items():
                 tasks.start(f"events/{component}", each.run, restart=AGAIN)
             for name, run in work.items():
                 tasks.start(name, run, restart=AGAIN)
             logger.info("controllers started", extra={"controllers": ",".join(self.names)})
             await asyncio.Event().wait()
+
+    def _graph_informers(self) -> InformerFactory | None:
+        if not self._settings.metadata_only:
+            return None
+        client = ApiClient(MetadataTransport(self._client.transport))
+        return InformerFactory(client, clock=self._clock, chance=self._chance)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from anynode.aio.clock import Clock
-from anynode.api.errors import Invalid, NotFound
+from anynode.api.errors import Conflict, Invalid, NotFound
 from anynode.api.objects import (
     Object,
     ObjectKey,
@@ -85,7 +85,7 @@ def plan_claim(
     return Claim(owned=owned, adopt=adopt, release=release)
 
 
-class OwnerGone(Exception):
+class OwnerGone(Conflict):
     """The owner was deleted, or is another object of the same name by now: nothing may be adopted for it."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from anynode.api.errors import AlreadyExists, NotFound
+from anynode.api.errors import AlreadyExists, Conflict, NotFound
 from anynode.api.objects import (
     Object,
     ObjectKey,
@@ -34,7 +34,7 @@ HASH_LABEL = "controller-revision-hash"
 _PREFIX_MOST = 223
 
 
-class RevisionCollision(Exception):
+class RevisionCollision(Conflict):
     """The name for the new revision is taken by another template; the owner's collision count was raised."""
 
 
