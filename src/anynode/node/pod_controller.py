@@ -222,7 +222,7 @@ class PodController:
 
     def _reported(self, report: ContainerReport) -> None:
         worker = self._workers.get(report.uid)
-        if worker is not None and worker.observe(report):
+        if worker is not None and worker.observe(report) and not worker.syncing:
             self._queue.add(report.uid)
 
     def _probed(self, run: ProbeRun, success: bool) -> None:

@@ -110,6 +110,8 @@ class PodWorker:
         self._grace_changed = asyncio.Event()
         self._reported = asyncio.Event()
         self._grace: int | None = None
+        self._news = False
+        self.syncing = False
         self._ending = 0
         """How many containers are being ended now."""
         self._early_until = 0.0
@@ -147,6 +149,7 @@ class PodWorker:
         if not self.state.observe(report, now, self._ended_at(report, now)):
             return False
         self._reported.set()
+        self._news = True
         found = pod_machine.find_container(self.pod, report.container)
         if found is None:
             return True
@@ -299,7 +302,21 @@ class PodWorker:
     # -- one pass
 
     async def sync(self) -> None:
-        """Do what the pod needs now. Called again whenever something changed; never twice at the same time."""
+        """Do what the pod needs now. Called again whenever something changed; never twice at the same time.
+
+        What is reported meanwhile is taken in at once: only the last of these states is then written.
+        """
+        self.syncing = True
+        try:
+            while True:
+                self._news = False
+                await self._pass()
+                if not self._news:
+                    return
+        finally:
+            self.syncing = False
+
+    async def _pass(self) -> None:
         if self._early and self._context.clock.monotonic() >= self._early_until:
             self._take_early()
         if self.ended:

@@ -469,6 +469,10 @@ def _field(obj: Object, field: str) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+_ATOMIC = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+"""Lists of named things that are replaced as a whole all the same."""
+
+
 def _strategic(current: Any, patch: Object) -> Object:
     """A strategic merge as far as lists of named things go."""
     merged: Object = dict(current) if isinstance(current, dict) else {}
@@ -477,7 +481,7 @@ def _strategic(current: Any, patch: Object) -> Object:
             merged.pop(field, None)
         elif isinstance(value, dict):
             merged[field] = _strategic(merged.get(field), value)
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
+        elif isinstance(value, list) and value and isinstance(value[0], dict) and field not in _ATOMIC:
             merged[field] = _strategic_list(merged.get(field) or [], value)
         elif not field.startswith("$"):
             merged[field] = value
