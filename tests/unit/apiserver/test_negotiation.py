@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from anynode.api.errors import NotAcceptable, UnsupportedMediaType
+from anynode.apiserver.negotiation import BODIES, JSON, YAML, Accepted, accepted, content_type
+
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("", Accepted()),
+        ("*/*", Accepted()),
+        ("application/vnd.kubernetes.protobuf,application/json", Accepted()),
+        ("text/html, application/json;q=0.5", Accepted()),
+        ("application/yaml", Accepted(YAML)),
+        (TABLE, Accepted(JSON, "Table", "v1")),
+        (f"{TABLE},application/json", Accepted(JSON, "Table", "v1")),
+        ("application/json;as=Table;v=v9;g=meta.k8s.io, application/json", Accepted()),
+        ("application/json;q=0.1, application/yaml;q=0.9", Accepted(YAML)),
+    ],
+)
+def test_the_most_wanted_form_we_have_is_chosen(header: str, expected: Accepted) -> None:
+    assert accepted(header) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("text/plain", "406: Not Acceptable"),
+        ("application/*", "406: Not Acceptable"),
+        ("application/json;as=Nothing;v=v1;g=meta.k8s.io", "only the following media types are accepted"),
+        ("application/vnd.kubernetes.protobuf", "only the following media types are accepted"),
+    ],
+)
+def test_what_we_do_not_have_is_refused(header: str, said: str) -> None:
+    with pytest.raises(NotAcceptable, match=said):
+        accepted(header)
+
+
+def test_bodies_are_json_unless_they_say_otherwise() -> None:
+    assert content_type("") == JSON
+    assert content_type("application/yaml; charset=utf-8") == YAML
+    with pytest.raises(UnsupportedMediaType, match=r"accepted media types include: application/json, "):
+        content_type("text/plain", BODIES)
