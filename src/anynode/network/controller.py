@@ -1,8 +1,9 @@
 """Keeps the proxy's listeners equal to what Services and EndpointSlices say.
 
 In: Services and EndpointSlices through informers. Out: listeners of an ``L4Proxy``, one per cluster IP and node port
-that has endpoints; where there are none nobody listens, so that clients are refused as with kube-proxy. An address that
-cannot be listened on becomes a Warning event of the Service and is tried again.
+that has endpoints; where there are none nobody listens, so that clients are refused as with kube-proxy. An address
+that cannot be listened on becomes a Warning event of the Service and is tried again; a port below 1024 that an
+ordinary user may not have is served 10,000 higher, and the event says so.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ logger = logging.getLogger(__name__)
 SERVICES, ENDPOINT_SLICES = known("services"), known("endpointslices", "discovery.k8s.io")
 BY_SERVICE = "network/service"
 TRY_AGAIN_SECONDS = 15.0
+PRIVILEGED_BELOW = 1024
+UNPRIVILEGED_OFFSET = 10_000
+"""Port 80 becomes 10080 where this user may not listen on 80."""
+NOT_PRIVILEGED = "ports below net.ipv4.ip_unprivileged_port_start (sysctl) are not open to this user"
 
 
 class ServiceProxy:
@@ -45,6 +50,7 @@ class ServiceProxy:
         self._node_port_address = node_port_address
         self._balancers: dict[Listen, Balancer] = {}
         self._held: dict[ObjectKey, set[Listen]] = {}
+        self._at: dict[Listen, Listen] = {}
         self._troubled: dict[Listen, str] = {}
         self._controller: Controller[ObjectKey] = Controller("service-proxy", self._reconcile, clock=clock)
         self._services = informers.informer(SERVICES)
@@ -92,24 +98,42 @@ class ServiceProxy:
         return RequeueAfter(TRY_AGAIN_SECONDS) if troubled else Done()
 
     async def _listen(self, route: Route, service: Object) -> bool:
-        """Whether the route is served now; if not its Service says why."""
+        """Whether the route is served now; if not, or elsewhere, its Service says why."""
         balancer = Balancer(route)
         try:
-            await self.proxy.listen(route.listen, balancer)
+            at = await self._listen_somewhere(route.listen, balancer)
         except OSError as error:
-            why = _explained(error)
-            if self._troubled.get(route.listen) != why:
-                self._troubled[route.listen] = why
-                message = f"Cannot listen on {route.listen}: {why}"
-                self._recorder.event(service, "Warning", "FailedToListen", message, action="Listen")
-                logger.warning("service port cannot be served", extra={"listen": str(route.listen), "why": why})
+            self._complain(route.listen, service, f"Cannot listen on {route.listen}: {_explained(error)}")
             return False
-        self._troubled.pop(route.listen, None)
+        if at == route.listen:
+            self._troubled.pop(route.listen, None)
+        else:
+            self._complain(route.listen, service, f"Listening on {at} instead of {route.listen}: {NOT_PRIVILEGED}")
         self._balancers[route.listen] = balancer
+        self._at[route.listen] = at
         return True
 
+    async def _listen_somewhere(self, listen: Listen, balancer: Balancer) -> Listen:
+        """Where clients are accepted: ``listen``, or a higher port when an ordinary user may not use that one."""
+        try:
+            await self.proxy.listen(listen, balancer)
+        except PermissionError:
+            if listen.port >= PRIVILEGED_BELOW:
+                raise
+            listen = Listen(listen.address, listen.port + UNPRIVILEGED_OFFSET)
+            await self.proxy.listen(listen, balancer)
+        return listen
+
+    def _complain(self, listen: Listen, service: Object, message: str) -> None:
+        """Say it once."""
+        if self._troubled.get(listen) == message:
+            return
+        self._troubled[listen] = message
+        self._recorder.event(service, "Warning", "FailedToListen", message, action="Listen")
+        logger.warning("service port cannot be served as asked", extra={"listen": str(listen), "why": message})
+
     def _release(self, listen: Listen) -> None:
-        self.proxy.close(listen)
+        self.proxy.close(self._at.pop(listen, listen))
         self._balancers.pop(listen, None)
         self._troubled.pop(listen, None)
 
@@ -124,10 +148,7 @@ def _explained(error: OSError) -> str:
         case errno.EADDRINUSE:
             return "the port is in use by another program"
         case errno.EACCES:
-            return (
-                "this user may not listen on ports below net.ipv4.ip_unprivileged_port_start; "
-                "a node port or a service port above it works"
-            )
+            return NOT_PRIVILEGED
         case errno.EADDRNOTAVAIL:
             return "the address is none of this machine"
         case _:

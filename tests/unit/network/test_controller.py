@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import random
 import socket
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from anynode.client.api_client import ApiClient
 from anynode.informers.informer import InformerFactory
 from anynode.informers.recorder import EventRecorder
 from anynode.network.controller import ServiceProxy
-from anynode.network.routing import Listen
+from anynode.network.routing import Balancer, Listen
 from anynode.testing.clock import FakeClock
 from anynode.testing.fake_api import FakeApi
 
@@ -104,3 +105,25 @@ async def test_a_taken_port_is_an_event_and_tried_again(services: ServiceProxy, 
         assert event["count"] == 1
     await clock.advance(20)
     assert services.proxy.listening == {Listen("127.0.0.1", port)}
+
+
+async def test_an_ordinary_user_gets_a_higher_port(
+    services: ServiceProxy, api: FakeApi, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen = services.proxy.listen
+
+    async def unprivileged(where: Listen, balancer: Balancer) -> None:
+        if where.port < 1024:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        await listen(where, balancer)
+
+    monkeypatch.setattr(services.proxy, "listen", unprivileged)
+    api.add(SERVICES, service("127.99.7.7", 80))
+    api.add(SLICES, endpoint_slice("127.1.0.1"))
+    await clock.advance(40)
+    assert services.proxy.listening == {Listen("127.99.7.7", 10080)}
+    [event] = api.objects(EVENTS)
+    assert event["message"].startswith("Listening on 127.99.7.7:10080 instead of 127.99.7.7:80: ports below")
+    api.remove(SERVICES, ObjectKey("default", "web"))
+    await clock.settle()
+    assert services.proxy.listening == frozenset()
