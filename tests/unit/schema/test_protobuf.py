@@ -129,6 +129,22 @@ def test_bytes_micro_times_and_raw_json() -> None:
     assert revision["revision"] == 4
 
 
+def test_schemas_of_custom_resources() -> None:
+    text = put(5, b"string")  # type
+    boolean = put(1, 1)
+    properties = put(29, put(1, b"a") + put(2, text))
+    items = put(24, put(1, text))
+    additional = put(30, boolean)
+    default = put(8, put(1, b'{"x":null}'))
+    schema = protobuf.decode_message(properties + items + additional + default, protobuf._JSON_SCHEMA, TYPES)
+    assert schema == {
+        "properties": {"a": {"type": "string"}},
+        "items": {"type": "string"},
+        "additionalProperties": True,
+        "default": {"x": None},
+    }
+
+
 def test_refusals() -> None:
     with pytest.raises(DecodeError, match="does not appear to be a protobuf message"):
         decode_protobuf(b'{"metadata":{"name":"a"}}', TYPES)
