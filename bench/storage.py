@@ -1,6 +1,6 @@
 """Puts per second of a storage engine, as concurrent writers see it.
 
-Run: ``python bench/storage.py [--engine sqlite|memory] [--puts N] [--writers N] [--bytes N] [--directory D]``.
+Run: ``python bench/storage.py [--engine sqlite|memory] [--puts N] [--writers N] [--bytes N] [--busy SHARE]``.
 Prints one line per figure. ``loop`` is the event loop's share: the time of its thread, the writing thread's apart.
 """
 
@@ -14,7 +14,7 @@ import pathlib
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 import uvloop
 
@@ -28,7 +28,16 @@ def percentile(samples: list[float], share: float) -> float:
     return sorted(samples)[min(len(samples) - 1, int(len(samples) * share))]
 
 
-async def measure(storage: Storage, *, puts: int, writers: int, size: int) -> None:
+async def keep_busy(share: float) -> None:
+    """Stand for an API server's other work: take ``share`` of the loop's time in slices of 0.5 ms."""
+    while True:
+        began = time.perf_counter()
+        while time.perf_counter() - began < 0.0005:
+            pass
+        await asyncio.sleep(0 if share >= 1 else 0.0005 * (1 - share) / share)
+
+
+async def measure(storage: Storage, *, puts: int, writers: int, size: int, busy: float) -> None:
     value = os.urandom(size)
     heard = 0
     latencies: list[float] = []
@@ -48,9 +57,12 @@ async def measure(storage: Storage, *, puts: int, writers: int, size: int) -> No
 
     watch = await storage.watch("/registry/pods/", listen, after=Revision(storage.revision), ended=ended)
     began, used = time.perf_counter(), time.thread_time()
+    spinning = asyncio.create_task(keep_busy(busy)) if busy else None
     async with asyncio.TaskGroup() as tasks:
         for writer in range(writers):
             tasks.create_task(write(writer))
+    if spinning is not None:
+        spinning.cancel()
     seconds, loop_seconds = time.perf_counter() - began, time.thread_time() - used
     watch.stop()
     done = len(latencies)
@@ -69,15 +81,19 @@ def print_sizes(path: pathlib.Path) -> None:
 
 
 async def run(arguments: argparse.Namespace) -> None:
-    sizes = {"puts": arguments.puts, "writers": arguments.writers, "size": arguments.bytes}
+    def measured(storage: Storage) -> Coroutine[None, None, None]:
+        return measure(
+            storage, puts=arguments.puts, writers=arguments.writers, size=arguments.bytes, busy=arguments.busy
+        )
+
     if arguments.engine == "memory":
         async with MemoryStorage() as memory:
-            await measure(memory, **sizes)
+            await measured(memory)
         return
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
         path = pathlib.Path(directory) / "state.db"
         async with SqliteStorage(path, clock=SystemClock()) as storage:
-            await measure(storage, **sizes)
+            await measured(storage)
             print_sizes(path)
         began = time.perf_counter()
         async with SqliteStorage(path, clock=SystemClock()):
@@ -90,6 +106,7 @@ def main() -> None:
     parser.add_argument("--puts", type=int, default=50_000)
     parser.add_argument("--writers", type=int, default=64)
     parser.add_argument("--bytes", type=int, default=3_000)
+    parser.add_argument("--busy", type=float, default=0.0, help="share of the loop's time that other work takes")
     parser.add_argument("--directory", default=None, help="where the data file goes; default: the temporary directory")
     uvloop.run(run(parser.parse_args()))
     print(f"RSS MB {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")

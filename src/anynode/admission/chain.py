@@ -24,9 +24,12 @@ ListObjects: TypeAlias = Callable[[Resource], Iterable[Object]]
 """All stored objects of a small, cluster-scoped kind."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Attributes:
-    """One write. ``obj`` is the object to be, ``old`` what is stored; None where there is none."""
+    """One write. ``obj`` is the object to be, ``old`` what is stored; None where there is none.
+
+    Plugins read it; the chain alone puts the next ``obj`` in.
+    """
 
     operation: Operation
     resource: Resource
@@ -75,12 +78,10 @@ class Chain:
         self._concerned: dict[tuple[Operation, str, str, str], tuple[Plugin, ...]] = {}
 
     async def admit(self, attributes: Attributes) -> Object | None:
-        """The object to store, or None where ``attributes.obj`` is None; raises ``ApiError``."""
+        """The object to store, also left in ``attributes.obj``; None where there was none. Raises ``ApiError``."""
         plugins = self._plugins_for(attributes)
         for plugin in plugins:
-            obj = await plugin.admit(attributes)
-            if obj is not attributes.obj:
-                attributes = dataclasses.replace(attributes, obj=obj)
+            attributes.obj = await plugin.admit(attributes)
         for plugin in plugins:
             await plugin.validate(attributes)
         return attributes.obj

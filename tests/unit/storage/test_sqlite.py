@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import sqlite3
 import stat
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -214,6 +215,29 @@ async def test_lazy_writes_count_at_once_and_are_written_within_a_second(
         found = await storage.get("/lease")
         assert found is not None
         assert (found.value, found.mod_revision) == (b"1", renewed)
+
+
+async def test_lazy_writes_behind_a_durable_one_wait_for_their_turn_only(path: pathlib.Path) -> None:
+    clock = FakeClock()
+    async with SqliteStorage(path, clock=clock) as storage:
+        await storage.put("/a", b"0")
+        async with asyncio.TaskGroup() as tasks:
+            durable = tasks.create_task(storage.put("/a", b"1"))
+            await asyncio.sleep(0)
+            lazy = tasks.create_task(storage.put("/lease", b"1", durable=False))
+            await asyncio.sleep(0)
+            assert not lazy.done(), "an older write is not visible yet"
+        assert lazy.result().mod_revision == durable.result().mod_revision + 1
+        assert [write.visible for write in storage._queue] == [True], "acknowledged, and written with the next batch"
+        await clock.advance(LAZY_SECONDS)
+        await until(lambda: not storage._writing and not storage._queue)
+
+
+async def test_the_interpreter_is_handed_over_quickly_while_a_store_is_open(path: pathlib.Path) -> None:
+    before = sys.getswitchinterval()
+    async with SqliteStorage(path, clock=SystemClock()):
+        assert sys.getswitchinterval() < 0.001
+    assert sys.getswitchinterval() == before
 
 
 async def test_a_lazy_write_is_never_revived_after_its_deletion(path: pathlib.Path, tmp_path: pathlib.Path) -> None:
