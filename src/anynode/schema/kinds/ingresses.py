@@ -6,8 +6,6 @@ Source: kubernetes ``pkg/apis/networking/validation/validation.go``, ``pkg/apis/
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Sequence
 
 from anynode.api import names
@@ -16,6 +14,7 @@ from anynode.schema import metadata
 from anynode.schema.fields import FieldError, FieldPath, forbidden, invalid, not_supported, required, too_long
 from anynode.schema.kinds import strategy
 from anynode.schema.kinds.addresses import parse_address, validate_address
+from anynode.schema.kinds.references import validate_domain_path
 from anynode.schema.rules import KindRules
 
 _CLASS_ANNOTATION = "kubernetes.io/ingress.class"
@@ -23,7 +22,6 @@ _NO_DNS_NAME = "must be a DNS name, not an IP address"
 _PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 _BAD_PARTS = ("//", "/./", "/../", "%2f", "%2F")
 _BAD_ENDS = ("/..", "/.")
-_HTTP_PATH = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
 
 
 def default_ingress(ingress: Object) -> Object:
@@ -189,24 +187,6 @@ def default_class(ingress_class: Object) -> Object:
     if parameters is None or parameters.get("scope") is not None:
         return {**ingress_class, "spec": spec}
     return {**ingress_class, "spec": {**spec, "parameters": {**parameters, "scope": "Cluster"}}}
-
-
-@functools.lru_cache(maxsize=1)
-def _http_path() -> re.Pattern[str]:
-    return re.compile(_HTTP_PATH)
-
-
-def validate_domain_path(text: str, path: FieldPath) -> list[FieldError]:
-    """Complaints about a value such as ``acme.io/foo``."""
-    if not text:
-        return [required(path)]
-    host, _, rest = text.partition("/")
-    if not host or not rest:
-        return [invalid(path, text, 'must be a domain-prefixed path (such as "acme.io/foo")')]
-    errors = [invalid(path, host, wrong) for wrong in names.dns1123_subdomain(host)]
-    if not _http_path().fullmatch(rest):
-        errors.append(invalid(path, rest, names.regex_error("Invalid path", _HTTP_PATH)))
-    return errors
 
 
 def validate_class(ingress_class: Object) -> list[FieldError]:

@@ -26,6 +26,7 @@ from anynode.schema.fields import (
 from anynode.schema.kinds import cron_schedule
 from anynode.schema.kinds.internal_form import internal, selector_form
 from anynode.schema.kinds.pod_rules import validate_template
+from anynode.schema.kinds.references import validate_domain_path
 from anynode.schema.kinds.selection import is_selector, matches_labels, validate_label_selector
 from anynode.schema.kinds.strategy import same_value, with_field
 from anynode.schema.metadata import validate_nonnegative
@@ -35,20 +36,6 @@ _CONTROLLER_UID, _JOB_NAME = "batch.kubernetes.io/controller-uid", "batch.kubern
 _LEGACY_CONTROLLER_UID, _LEGACY_JOB_NAME = "controller-uid", "job-name"
 _ACTIONS = ("Count", "FailIndex", "FailJob", "Ignore")
 _INDEXED_ONLY = "requires indexed completion mode"
-_http_path = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+").fullmatch
-
-
-def validate_domain_path(text: str, path: FieldPath) -> list[FieldError]:
-    """Complaints about ``acme.io/foo``."""
-    if not text:
-        return [required(path)]
-    host, slash, tail = text.partition("/")
-    if not (slash and host and tail):
-        return [invalid(path, text, 'must be a domain-prefixed path (such as "acme.io/foo")')]
-    errors = [invalid(path, host, each) for each in names.dns1123_subdomain(host)]
-    if not _http_path(tail):
-        errors.append(invalid(path, tail, names.regex_error("Invalid path", r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+")))
-    return errors
 
 
 def validate_job(job: Object) -> list[FieldError]:
@@ -352,7 +339,7 @@ def _validate_completions(after: Object, before: Object) -> list[FieldError]:
     return [invalid(path, new, "can only be modified in tandem with spec.parallelism")]
 
 
-def _has(job: Object, kind: str, status: str = "True") -> bool:
+def has_condition(job: Object, kind: str, status: str = "True") -> bool:
     return (condition_of(job, kind) or {}).get("status") == status
 
 
@@ -361,7 +348,7 @@ def _validate_template_change(after: Object, before: Object, old: Object) -> lis
     new, was = after.get("template") or {}, before.get("template") or {}
     status = old.get("status") or {}
     loose = before.get("suspend") and not status.get("active")
-    if loose and (not status.get("startTime") or _has(old, "Suspended")):
+    if loose and (not status.get("startTime") or has_condition(old, "Suspended")):
         was = _loosened(new, was)
     if same_value(new, was):
         return []

@@ -7,25 +7,21 @@ kubernetes ``pkg/apis/batch/validation/validation.go`` (ValidateJobUpdateStatus)
 
 from __future__ import annotations
 
-from anynode.api.objects import Object, condition_of
+from anynode.api.objects import Object
 from anynode.schema.fields import FieldError, FieldPath, duplicate, invalid, invalid_fact, required
-from anynode.schema.kinds.job_rules import count_indexes
+from anynode.schema.kinds.job_rules import count_indexes, has_condition
 from anynode.schema.metadata import validate_nonnegative
 
 _STATUS = FieldPath("status")
 _CONDITIONS = FieldPath("status.conditions")
 
 
-def _has(job: Object, kind: str, status: str = "True") -> bool:
-    return (condition_of(job, kind) or {}).get("status") == status
-
-
 def _finished(job: Object) -> bool:
-    return _has(job, "Complete") or _has(job, "Failed")
+    return has_condition(job, "Complete") or has_condition(job, "Failed")
 
 
 def _flipped(new: Object, old: Object, *kinds: str) -> bool:
-    return any(_has(new, kind) != _has(old, kind) for kind in kinds)
+    return any(has_condition(new, kind) != has_condition(old, kind) for kind in kinds)
 
 
 def validate_job_status(new: Object, old: Object) -> list[FieldError]:
@@ -57,8 +53,8 @@ def _validate_uncounted(status: Object) -> list[FieldError]:
 
 def _validate_conditions(new: Object, old: Object) -> list[FieldError]:
     facts: list[str] = []
-    complete, failed = _has(new, "Complete"), _has(new, "Failed")
-    target, criteria = _has(new, "FailureTarget"), _has(new, "SuccessCriteriaMet")
+    complete, failed = has_condition(new, "Complete"), has_condition(new, "Failed")
+    target, criteria = has_condition(new, "FailureTarget"), has_condition(new, "SuccessCriteriaMet")
     if complete and failed and _flipped(new, old, "Complete", "Failed"):
         facts.append("cannot set Complete=True and Failed=true conditions")
     if complete and target and _flipped(new, old, "Complete", "FailureTarget"):
@@ -80,7 +76,7 @@ def _validate_times(new: Object, old: Object, after: Object, before: Object) -> 
     errors: list[FieldError] = []
     start, end = after.get("startTime"), after.get("completionTime")
     moved = end != before.get("completionTime")
-    path, complete = _STATUS.child("completionTime"), _has(new, "Complete")
+    path, complete = _STATUS.child("completionTime"), has_condition(new, "Complete")
     if moved or _flipped(new, old, "Complete"):
         if end is not None and not complete:
             text = "cannot set completionTime when there is no Complete=True condition"
@@ -173,7 +169,7 @@ def _validate_transitions(new: Object, old: Object, after: Object, before: Objec
     errors = [
         invalid_fact(_CONDITIONS, f"cannot disable the terminal {kind}=True condition")
         for kind in ("Failed", "Complete", "FailureTarget")
-        if _has(old, kind) and not _has(new, kind)
+        if has_condition(old, kind) and not has_condition(new, kind)
     ]
     spec = new.get("spec") or {}
     scalable = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get("parallelism")
@@ -184,14 +180,14 @@ def _validate_transitions(new: Object, old: Object, after: Object, before: Objec
     start, end = after.get("startTime"), after.get("completionTime")
     if end and before.get("completionTime") and end != before["completionTime"]:
         errors.append(invalid(_STATUS.child("completionTime"), end, "field is immutable"))
-    resuming = _has(old, "Suspended") and _has(new, "Suspended", "False")
+    resuming = has_condition(old, "Suspended") and has_condition(new, "Suspended", "False")
     if before.get("startTime") and start != before["startTime"] and not spec.get("suspend") and not resuming:
         text = "field is immutable for unsuspended job once set"
         errors.append(invalid(_STATUS.child("startTime"), start, text))
-    met, was_met = _has(new, "SuccessCriteriaMet"), _has(old, "SuccessCriteriaMet")
+    met, was_met = has_condition(new, "SuccessCriteriaMet"), has_condition(old, "SuccessCriteriaMet")
     if was_met and not met:
         errors.append(invalid_fact(_CONDITIONS, "cannot disable the SuccessCriteriaMet=True condition"))
-    if _has(old, "Complete") and not was_met and met:
+    if has_condition(old, "Complete") and not was_met and met:
         text = "cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions"
         errors.append(invalid_fact(_CONDITIONS, text))
     return errors

@@ -1,4 +1,4 @@
-"""References from a pod to its own fields and resources (the downward API).
+"""References from a pod to its own fields and resources (the downward API), and names of outside parties.
 
 Source: kubernetes ``pkg/apis/core/validation/validation.go`` (validateObjectFieldSelector,
 validateContainerResourceFieldSelector), ``pkg/apis/core/pods/helpers.go``, ``pkg/fieldpath``, 1.36.
@@ -6,8 +6,10 @@ validateContainerResourceFieldSelector), ``pkg/apis/core/pods/helpers.go``, ``pk
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
+from anynode.api import names
 from anynode.api.formats import canonical_quantity
 from anynode.api.objects import Object
 from anynode.schema.fields import FieldError, FieldPath, invalid, not_supported, required
@@ -22,6 +24,8 @@ _RESOURCES = (
     "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage",
     "requests.memory",
 )  # fmt: skip
+_HTTP_PATH = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
+_http_path = re.compile(_HTTP_PATH).fullmatch
 _HUGE = ("requests.hugepages-", "limits.hugepages-")
 _SIZES = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")
 
@@ -96,3 +100,16 @@ def _validate_divisor(resource: str, divisor: str | None, path: FieldPath) -> li
         return []
     text = f"only divisor's values {', '.join(_SIZES)} are supported with the {noun} resource"
     return [invalid(path.child("divisor"), resource, text)]
+
+
+def validate_domain_path(text: str, path: FieldPath) -> list[FieldError]:
+    """Complaints about ``acme.io/foo``."""
+    if not text:
+        return [required(path)]
+    host, slash, tail = text.partition("/")
+    if not (slash and host and tail):
+        return [invalid(path, text, 'must be a domain-prefixed path (such as "acme.io/foo")')]
+    errors = [invalid(path, host, each) for each in names.dns1123_subdomain(host)]
+    if not _http_path(tail):
+        errors.append(invalid(path, tail, names.regex_error("Invalid path", _HTTP_PATH)))
+    return errors
