@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 
 import pytest
 
-from anynode.api.errors import TooManyRequests
+from anynode.api.errors import InternalError, TooManyRequests
 from anynode.api.objects import Object, ObjectKey, name_of
 from anynode.api.resources import known
 from anynode.client.api_client import ApiClient
@@ -153,3 +154,56 @@ async def test_waits_while_the_server_is_away(api: FakeApi, clock: FakeClock) ->
         await clock.advance(60)
         assert informer.synced
         assert len(api.requests) == 6
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_happens_subscribers_end_up_with_what_the_server_holds(seed: int) -> None:
+    """A random walk over writes, broken and refused watches, forgotten history and slow lists."""
+    chance = random.Random(seed)
+    clock, api = FakeClock(), FakeApi(streaming_lists=bool(seed % 2))
+    async with running(api, clock) as factory:
+        informer = factory.informer(CONFIG_MAPS)
+        mirror: dict[str, Object] = {}
+
+        def follow(delta: Delta) -> None:
+            name = name_of(delta.obj)
+            if delta.kind == "added":
+                assert name not in mirror
+            else:
+                assert delta.old is mirror[name]
+            if delta.kind == "deleted":
+                del mirror[name]
+            else:
+                if name in mirror:
+                    assert int(delta.obj["metadata"]["resourceVersion"]) > int(
+                        mirror[name]["metadata"]["resourceVersion"]
+                    )
+                mirror[name] = delta.obj
+
+        informer.subscribe(follow)
+        for _ in range(300):
+            name = f"m{chance.randrange(6)}"
+            there = name in {name_of(each) for each in api.objects(CONFIG_MAPS)}
+            match chance.randrange(12):
+                case 0 | 1 | 2 | 3 | 4:
+                    api.put(CONFIG_MAPS, config_map(name, str(chance.random())))
+                case 5 | 6 if there:
+                    api.remove(CONFIG_MAPS, ObjectKey("default", name))
+                case 7:
+                    api.break_watches(chance.choice([None, ConnectionResetError()]))
+                case 8:
+                    api.compact()
+                case 9 if chance.random() < 0.3:
+                    error = chance.choice([ConnectionRefusedError(), TooManyRequests("no"), InternalError("no")])
+                    api.refuse(error, times=chance.randrange(1, 3))
+                case 10:
+                    api.bookmark()
+                case _:
+                    await clock.advance(chance.choice([0, 0.5, 5, 40]))
+        api.faults.clear()
+        await clock.advance(400)
+        held = {name_of(each): each for each in api.objects(CONFIG_MAPS)}
+        assert {name: each["metadata"]["resourceVersion"] for name, each in mirror.items()} == {
+            name: each["metadata"]["resourceVersion"] for name, each in held.items()
+        }
+        assert {name_of(each): each for each in informer.store.list()} == mirror

@@ -201,3 +201,61 @@ async def test_a_pod_that_never_preempts_waits(scheduler: Scheduler, api: FakeAp
     assert where(api) == {"low": "a", "polite": ""}
     [message] = events(api, "FailedScheduling")
     assert message.endswith("1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.")
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_happens_no_node_is_overfull_and_nobody_waits_in_vain(
+    scheduler: Scheduler, api: FakeApi, clock: FakeClock, seed: int
+) -> None:
+    """A random walk over pods and nodes that come, change, fail to bind, finish and go."""
+    chance = random.Random(seed)
+    serial = 0
+    for _ in range(150):
+        pods, nodes = api.objects(PODS), api.objects(NODES)
+        match chance.randrange(10):
+            case 0 | 1 | 2 | 3:
+                serial += 1
+                priority = chance.choice([0, 0, 0, 10])
+                api.add(PODS, pod(f"p{serial}", cpu=chance.choice(["1", "2", "3"]), priority=priority))
+            case 4 if len(nodes) < 5:
+                api.put(NODES, node(f"n{chance.randrange(5)}", cpu="4"))
+            case 5 if nodes and chance.random() < 0.3:
+                api.remove(NODES, ObjectKey("", chance.choice(nodes)["metadata"]["name"]))
+            case 6 if pods:
+                key = ObjectKey("default", chance.choice(pods)["metadata"]["name"])
+                api.remove(PODS, key)
+            case 7 if pods:
+                chosen = chance.choice(pods)
+                if get_path(chosen, "spec", "nodeName"):
+                    api.put(PODS, {**chosen, "status": {"phase": "Succeeded"}})
+            case 8:
+                error = chance.choice([InternalError("no"), ConnectionResetError()])
+                api.refuse(error, path="/binding", times=chance.randrange(1, 4))
+            case _:
+                await clock.advance(chance.choice([0, 0.1, 2]))
+    await clock.advance(15)
+    for each in api.objects(PODS):
+        if each["metadata"].get("deletionTimestamp"):  # preempted: its node agent ends it
+            api.remove(PODS, ObjectKey("default", each["metadata"]["name"]))
+    await clock.advance(15)
+    free = {each["metadata"]["name"]: 4 for each in api.objects(NODES)}
+    waiting: list[Object] = []
+    for each in api.objects(PODS):
+        cpu = int(each["spec"]["containers"][0]["resources"]["requests"]["cpu"])
+        name = get_path(each, "spec", "nodeName", default="")
+        if not name:
+            waiting.append(each)
+        elif name in free and get_path(each, "status", "phase") != "Succeeded":
+            free[name] -= cpu
+    assert min(free.values(), default=0) >= 0
+    most = max(free.values(), default=0)
+    for each in waiting:
+        assert int(each["spec"]["containers"][0]["resources"]["requests"]["cpu"]) > most
+        condition = condition_of(each, "PodScheduled")
+        assert condition is not None
+        assert condition["reason"] == "Unschedulable"
+    assert not scheduler._assumed
+    snapshot = scheduler.snapshot
+    used = {snapshot.names[row]: snapshot.requested.item(0, row) // 1000 for row in snapshot.rows()}
+    promised = {each.uid for each in scheduler._nominated}
+    assert promised or used == {name: 4 - left for name, left in free.items()}
