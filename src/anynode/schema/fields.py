@@ -32,7 +32,7 @@ class FieldPath:
         return FieldPath(f"{self._text}[{name}]")
 
     def __str__(self) -> str:
-        return self._text or "<nil>"
+        return self._text or "[]"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FieldPath) and self._text == other._text

@@ -33,8 +33,8 @@ SPREAD = {"topologyKey": "z", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"
     ("spec", "expected"),
     [
         ({"containers": []}, ["spec.containers: Required value"]),
-        ({"dnsPolicy": "Odd"}, ['spec.dnsPolicy: Unsupported value: "Odd": supported values: "ClusterFirstWithHostNet", '
-                                '"ClusterFirst", "Default", "None"']),
+        ({"dnsPolicy": "Odd"}, ['spec.dnsPolicy: Unsupported value: "Odd": supported values: '
+                                '"ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"']),
         ({"restartPolicy": "Odd"}, ['spec.restartPolicy: Unsupported value: "Odd": supported values: "Always", '
                                     '"OnFailure", "Never"']),
         ({"activeDeadlineSeconds": 0}, ["spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and "
