@@ -31,8 +31,8 @@ from anynode.api.resources import known
 from anynode.controllers.conditions import compact, same
 from anynode.controllers.context import ControllerContext, run_when_synced
 from anynode.controllers.cron_schedule import Schedule, ScheduleError, parse
-from anynode.controllers.job import JOBS
 from anynode.controllers.job_plan import finished_condition
+from anynode.controllers.job_step import JOBS
 from anynode.controllers.ownership import Latest, controller_reference, is_controlled_by
 from anynode.controllers.pods import is_namespace_terminating
 from anynode.controllers.selection import index_owned, owned_by

@@ -8,8 +8,8 @@ from __future__ import annotations
 from anynode.api.errors import Conflict, NotFound
 from anynode.api.objects import Object, ObjectKey, is_deleting, key_of, uid_of
 from anynode.controllers.context import ControllerContext, run_when_synced
-from anynode.controllers.job import JOBS
 from anynode.controllers.job_plan import finished_condition
+from anynode.controllers.job_step import JOBS
 from anynode.controllers.times import seconds_of
 from anynode.informers.controller import Done, Outcome, RequeueAfter
 

@@ -14,7 +14,7 @@ from anynode.api.formats import parse_time
 from anynode.api.objects import Object, ObjectKey, get_path, name_of
 from anynode.controllers.cron_schedule import ScheduleError, parse
 from anynode.controllers.cronjob import CRON_JOBS, CronJobController, strikes
-from anynode.controllers.job import JOBS
+from anynode.controllers.job_step import JOBS
 
 KEY = ObjectKey("default", "tick")
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from anynode.api.objects import Object, ObjectKey, annotations_of, condition_of, get_path, labels_of, meta, name_of
 from anynode.controllers import job_rules
-from anynode.controllers.job import JOBS, JobController
+from anynode.controllers.job import JobController
 from anynode.controllers.job_indexes import INDEX, Indexes
 from anynode.controllers.job_plan import TRACKING_FINALIZER
+from anynode.controllers.job_step import JOBS
 from anynode.controllers.job_ttl import JobTtlController
 from anynode.controllers.pods import PODS
 
