@@ -6,6 +6,7 @@ kubernetes ``pkg/routes/openidmetadata.go``, 1.36.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 
 import orjson
@@ -13,7 +14,7 @@ import orjson
 from anynode.api.resources import Catalogue, GroupVersion
 from anynode.api.wire import ApiRequest, ApiResponse
 from anynode.apiserver.health import not_found_page
-from anynode.schema import openapi
+from anynode.schema import openapi, openapi_protobuf
 from anynode.schema.openapi import Document
 from anynode.security.tokens import TokenIssuer
 
@@ -29,6 +30,7 @@ class Documents:
         self._tokens = tokens
         self._root: bytes | None = None
         self._v2: Document | None = None
+        self._v2_protobuf: Document | None = None
         self._v3: dict[GroupVersion, Document | None] = {}
 
     def paths(self) -> Mapping[str, Answer]:
@@ -59,7 +61,15 @@ class Documents:
     def _openapi_v2(self, request: ApiRequest) -> ApiResponse:
         if self._v2 is None:
             self._v2 = openapi.v2(self._catalogue)
-        return _tagged(request, self._v2)
+        accept = request.headers.get("accept", "")
+        if not any(each in accept for each in openapi_protobuf.ASKED_FOR):
+            return _tagged(request, self._v2)
+        if self._v2_protobuf is None:
+            body = openapi_protobuf.encode(orjson.loads(self._v2.body))
+            self._v2_protobuf = Document(body, hashlib.sha512(body).hexdigest().upper())
+        response = _tagged(request, self._v2_protobuf)
+        response.content_type = openapi_protobuf.MEDIA_TYPE
+        return response
 
     def _openid(self, request: ApiRequest) -> ApiResponse:
         assert self._tokens is not None
