@@ -24,6 +24,7 @@ from anynode.providers import supervisor
 
 SOCKET_PATH_BYTES = 100
 IDLE_SECONDS = 2.0
+CONNECT_TRIES = 5
 Exited = Callable[[supervisor.Key, dict[str, Any]], None]
 
 
@@ -51,13 +52,20 @@ class Supervision:
         self._serial = 0
 
     async def connect(self) -> asyncio.StreamReader:
-        """The control connection, the supervisor started if need be; read it with ``listen``."""
-        try:
-            reader, self._writer = await asyncio.open_unix_connection(str(self._path))
-        except OSError:
+        """The control connection, the supervisor started if need be; read it with ``listen``.
+
+        An idle supervisor may end at the very moment it is called, so it must answer once before it is believed.
+        """
+        for _ in range(CONNECT_TRIES):
+            with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_unix_connection(str(self._path))
+                writer.write(b'{"id":0,"op":"list"}\n')
+                if await reader.readline():
+                    self._writer = writer
+                    return reader
+                writer.close()
             await asyncio.to_thread(self._launch)
-            reader, self._writer = await asyncio.open_unix_connection(str(self._path))
-        return reader
+        raise ConnectionError("the supervisor of containers does not answer")
 
     def _launch(self) -> None:
         program = [sys.executable, "-I", "-S", supervisor.__file__, str(self._path), str(IDLE_SECONDS)]

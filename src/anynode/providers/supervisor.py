@@ -244,15 +244,17 @@ class Supervisor:
 
     def run(self) -> None:
         while True:
-            for key, _ in self._selector.select(self._timeout()):
+            ready = self._selector.select(self._timeout())
+            if self._by_pid or self._dying or self._connections:
+                self._idle_since = time.monotonic_ns()  # what ends in this turn was there until now
+            for key, _ in ready:
                 if self._selector.get_map().get(key.fd) is key:
                     key.data()
             self._due()
             for connection in tuple(self._connections.values()):
                 self._flush(connection)
-            if self._by_pid or self._dying or self._connections:
-                self._idle_since = time.monotonic_ns()
-            elif time.monotonic_ns() - self._idle_since >= self._idle_seconds * 1e9:
+            busy = self._by_pid or self._dying or self._connections
+            if not busy and time.monotonic_ns() - self._idle_since >= self._idle_seconds * 1e9:
                 with contextlib.suppress(OSError):
                     os.unlink(self._path)
                 return
