@@ -15,6 +15,7 @@ import json
 import pathlib
 import random
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -60,12 +61,28 @@ class ClusterSettings:
     provider: str = "process"
     provider_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     controllers: Sequence[str] = ("*",)
-    service_network: str = "127.96.0.0/12"
+    service_network: str = ""
+    """Where cluster IPs come from; empty: a block of its own, kept in the data directory."""
 
     def __post_init__(self) -> None:
         if self.data_dir is None and not self.ephemeral:
             raise ValueError("a cluster that is not ephemeral needs a data_dir")
-        ipaddress.IPv4Network(self.service_network)
+        if self.service_network:
+            ipaddress.IPv4Network(self.service_network)
+
+
+def own_service_network(directory: pathlib.Path) -> str:
+    """A block of 16,384 loopback addresses, another for each data directory so that clusters can run side by side.
+
+    Chosen by the directory's name among 127.64.0.0/18 to 127.127.192.0/18 and kept there: services outlive a move.
+    """
+    kept = directory / "service-network"
+    if kept.exists():
+        return str(ipaddress.IPv4Network(kept.read_text().strip()))
+    number = zlib.crc32(str(directory).encode()) % 256
+    chosen = f"127.{64 + number // 4}.{number % 4 * 64}.0/18"
+    kept.write_text(chosen + "\n")
+    return chosen
 
 
 def nothing(_: str) -> None:
@@ -141,7 +158,9 @@ class ControlPlane:
                 directory=self.directory,
                 host=settings.host,
                 port=settings.port,
-                settings=ApiServerSettings(service_network=settings.service_network),
+                settings=ApiServerSettings(
+                    service_network=settings.service_network or own_service_network(self.directory)
+                ),
             )
         )
         self._progress(f"API server {self.server.url}")

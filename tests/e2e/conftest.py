@@ -62,8 +62,7 @@ class Kubectl:
         return json.loads(self(*words, "-o", "json"))
 
     def apply(self, *objects: Mapping[str, Any]) -> str:
-        document = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-        return self("apply", "-f", "-", given=json.dumps(document))
+        return self("apply", "-f", "-", given="\n---\n".join(json.dumps(obj) for obj in objects))
 
     def started(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -20,7 +20,7 @@ from anynode.cli.state import DataDir, StateError
 @click.option("--ephemeral", is_flag=True, help="Keep everything in memory.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=6443, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks one.")
-@click.option("--service-network", default="127.96.0.0/12", show_default=True, help="Where cluster IPs come from.")
+@click.option("--service-network", default="", help="Where cluster IPs come from.  [default: a block of 127.64.0.0/10]")
 @click.option(
     "--write-kubeconfig", metavar="FILE", type=click.Path(dir_okay=False), help="Also write the kubeconfig here."
 )

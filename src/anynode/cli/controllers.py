@@ -54,7 +54,7 @@ def command(
         metadata_only=True,
     )
 
-    async def work(client: ApiClient, tasks: Supervisor) -> None:
+    async def work(client: ApiClient, tasks: Supervisor, _: object) -> None:
         manager = ControllerManager(client, clock=SystemClock(), settings=settings, chance=random.Random())
         click.echo(f"running {len(manager.names)} controllers: {', '.join(manager.names)}")
         tasks.start("controllers", manager.run)

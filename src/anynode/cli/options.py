@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -73,13 +74,13 @@ def run_loop(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None
 
 def run_part(
     agent: str,
-    work: Callable[[Any, Any], Coroutine[Any, Any, None]],
+    work: Callable[[Any, Any, Any], Coroutine[Any, Any, None]],
     *,
     kubeconfig: str | None,
     context: str | None,
     log: tuple[str, str],
 ) -> None:
-    """Run one part against the API server the user means: ``work(client, tasks)`` starts it under a supervisor.
+    """Run one part against the API server the user means: ``work(client, tasks, stack)`` starts it under a supervisor.
 
     Returns after SIGINT or SIGTERM; a part that fails for good ends the program with one sentence.
     """
@@ -100,8 +101,8 @@ def run_part(
     async def run(stop: asyncio.Event) -> None:
         transport = HttpTransport(config, clock=SystemClock())
         try:
-            async with Supervisor(agent) as tasks:
-                await work(ApiClient(transport, user_agent=agent), tasks)
+            async with Supervisor(agent) as tasks, contextlib.AsyncExitStack() as stack:
+                await work(ApiClient(transport, user_agent=agent), tasks, stack)
                 click.echo(f"{agent} works against {config.server}; Ctrl-C ends it")
                 await stop.wait()
         finally:

@@ -25,7 +25,7 @@ def command(kubeconfig: str | None, context: str | None, scheduler_name: str, lo
     from anynode.informers.informer import InformerFactory
     from anynode.scheduler.scheduler import Scheduler
 
-    async def work(client: ApiClient, tasks: Supervisor) -> None:
+    async def work(client: ApiClient, tasks: Supervisor, _: object) -> None:
         clock, chance = SystemClock(), random.Random()
         informers = InformerFactory(client, clock=clock, chance=chance)
         scheduler = Scheduler(client, informers, clock=clock, chance=chance, name=scheduler_name)
