@@ -98,7 +98,7 @@ def _cached_pairs_element(pairs: tuple[tuple[str, Any], ...]) -> str:
 
 UNTYPED_SHAPE = Shape(UNTYPED, scalar="untyped")
 _SCALARS = {name: Shape(SCALAR, whole=True, scalar=name) for name in ("string", "numeric", "boolean", "untyped")}
-_FREE_FORM = Shape(MAP, element=UNTYPED_SHAPE)
+_FREE_FORM = Shape(UNTYPED, whole=True)
 
 
 class Shapes:

@@ -50,6 +50,15 @@ def test_a_create_owns_what_it_says() -> None:
     ]  # fmt: skip
 
 
+def test_free_form_content_is_owned_as_one() -> None:
+    name = "io.k8s.api.apps.v1.ControllerRevision"
+    new, _ = typed.check_fields({"metadata": {"name": "r"}, "revision": 3, "data": {"spec": {"x": [1]}}}, name, TYPES)
+    (entry,) = managed_fields.updated(
+        None, new, manager="m", api_version="apps/v1", time=NOW, type_name=name, types=TYPES
+    )
+    assert entry["fieldsV1"] == {"f:data": {}, "f:revision": {}}
+
+
 def test_an_update_moves_what_it_changes_to_its_manager() -> None:
     first = {"metadata": {"name": "a"}, "data": {"k": "v", "l": "w"}}
     live = stored(first, written(None, first))
