@@ -23,7 +23,7 @@ import yaml
 from anynode.aio import tls
 from anynode.aio.clock import Clock, SystemClock
 from anynode.api.objects import Object
-from anynode.client.credentials import Credential, CredentialSource, Exec, ExecPlugin, Fixed, TokenFile, basic
+from anynode.client.credentials import Credential, CredentialSource, Exec, ExecPlugin, Files, Fixed, basic
 
 SERVICE_ACCOUNT = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount")
 EMPTY_DIRECTORY = pathlib.Path()
@@ -78,7 +78,7 @@ class ClientConfig:
         authority = directory / "ca.crt"
         return cls(
             server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
-            credentials=TokenFile(directory / "token", clock=clock or SystemClock()),
+            credentials=Files(token=directory / "token", clock=clock or SystemClock()),
             certificate_authority=authority.read_bytes() if authority.exists() else b"",
             namespace=namespace.read_text().strip() if namespace.exists() else "default",
         )
@@ -130,6 +130,11 @@ class _Entry:
         if not isinstance(value, str):
             raise ConfigError(f"{field} must be a string")
         return value
+
+    def path(self, field: str) -> pathlib.Path | None:
+        """The file ``field`` names, unless its content is given beside it."""
+        path = self.text(field)
+        return self.directory / path if path and not self.text(f"{field}-data") else None
 
     def content(self, field: str) -> bytes:
         """``<field>-data`` decoded, or the bytes of the file ``<field>``."""
@@ -245,13 +250,15 @@ def _credentials(user: _Entry, cluster: _Entry, environment: Mapping[str, str], 
         except ValueError as error:
             raise ConfigError(str(error)) from error
         return Exec(plugin, clock=clock, environment=environment)
-    if user.text("tokenFile"):
-        return TokenFile(user.directory / user.text("tokenFile"), clock=clock, base=base)
-    if user.text("token"):
-        return Fixed(dataclasses.replace(base, authorization=f"Bearer {user.text('token')}"))
-    if user.text("username"):
-        return Fixed(dataclasses.replace(base, authorization=basic(user.text("username"), user.text("password"))))
-    return Fixed(base)
+    token = user.path("tokenFile")
+    if token is None and user.text("token"):
+        base = dataclasses.replace(base, authorization=f"Bearer {user.text('token')}")
+    elif token is None and user.text("username"):
+        base = dataclasses.replace(base, authorization=basic(user.text("username"), user.text("password")))
+    certificate, key = user.path("client-certificate"), user.path("client-key")
+    if token is certificate is key is None:
+        return Fixed(base)
+    return Files(clock=clock, token=token, certificate=certificate, key=key, base=base)
 
 
 def _told(cluster: _Entry) -> Object:

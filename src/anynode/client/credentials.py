@@ -1,4 +1,4 @@
-"""How a client says who it is: fixed values, a token file, or an exec plug-in.
+"""How a client says who it is: fixed values, files, or an exec plug-in.
 
 In: what a kubeconfig or a service account names. Out: a ``Credential`` (an authorization header, a client certificate,
 or neither) whenever a request is about to be sent. Files are read again after a minute, plug-ins run again when their
@@ -26,7 +26,7 @@ from anynode.api.formats import parse_time
 from anynode.api.objects import Object
 
 EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
-TOKEN_FILE_SECONDS = 60.0
+READ_AGAIN_SECONDS = 60.0
 
 
 class CredentialError(ConnectionError):
@@ -65,33 +65,55 @@ class Fixed:
         return False
 
 
-class TokenFile:
-    """A bearer token in a file that somebody else renews (a projected service-account token)."""
+class Files:
+    """Credentials in files that somebody else renews: a projected service-account token, a rotated certificate."""
 
-    def __init__(self, path: pathlib.Path, *, clock: Clock, base: Credential | None = None) -> None:
-        self._path = path
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        token: pathlib.Path | None = None,
+        certificate: pathlib.Path | None = None,
+        key: pathlib.Path | None = None,
+        base: Credential | None = None,
+    ) -> None:
+        """``base`` holds what is not in a file."""
         self._clock = clock
+        self._token = token
+        self._certificate = certificate
+        self._key = key
         self._base = base or Credential()
-        self._read: Credential | None = None
+        self._known: Credential | None = None
         self._read_at = 0.0
 
     async def current(self) -> Credential:
-        if self._read is None or self._clock.monotonic() - self._read_at >= TOKEN_FILE_SECONDS:
+        if self._known is None or self._clock.monotonic() - self._read_at >= READ_AGAIN_SECONDS:
             try:
-                token = self._path.read_text().strip()
+                fresh = self._read()
             except OSError as error:
-                if self._read is not None:
-                    return self._read
-                raise CredentialError(f"cannot read the token file {self._path}: {error.strerror}") from error
-            self._read = dataclasses.replace(self._base, authorization=f"Bearer {token}")
+                if self._known is None:
+                    raise CredentialError(f"cannot read {error.filename}: {error.strerror}") from error
+                fresh = self._known
+            if fresh != self._known:
+                self._known = fresh
             self._read_at = self._clock.monotonic()
-        return self._read
+        return self._known
 
     def rejected(self, credential: Credential) -> bool:
-        if self._read is not credential:
+        if self._known is not credential:
             return True
-        self._read_at = -TOKEN_FILE_SECONDS
+        self._read_at = -READ_AGAIN_SECONDS
         return False
+
+    def _read(self) -> Credential:
+        found = self._base
+        if self._token is not None:
+            found = dataclasses.replace(found, authorization=f"Bearer {self._token.read_text().strip()}")
+        if self._certificate is not None:
+            found = dataclasses.replace(found, certificate=self._certificate.read_bytes())
+        if self._key is not None:
+            found = dataclasses.replace(found, key=self._key.read_bytes())
+        return found
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +129,9 @@ class ExecPlugin:
 
     @classmethod
     def parse(cls, section: Mapping[str, Any], directory: pathlib.Path, cluster: Object) -> ExecPlugin:
-        """From a kubeconfig; raises ``ValueError`` for an API version we do not speak."""
+        """From a kubeconfig; raises ``ValueError`` for what we cannot do: other API versions, plug-ins that ask."""
+        if section.get("interactiveMode") == "Always":
+            raise ValueError("exec plugin: it wants to ask the user, which is not possible here")
         version = section.get("apiVersion") or ""
         if version not in EXEC_VERSIONS:
             raise ValueError(f"exec plugin: invalid apiVersion {version!r}, known are {', '.join(EXEC_VERSIONS)}")

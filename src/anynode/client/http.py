@@ -141,14 +141,18 @@ class HttpTransport:
 
     def _origin_for(self, credential: Credential) -> Origin:
         pair = (credential.certificate, credential.key)
-        if self._origin is None or pair != self._origin_of:
-            self._origin = Origin(
-                host=self._host,
-                port=self._port,
-                tls=self._config.ssl_context(credential),
-                server_name=self._config.tls_server_name or None,
-            )
-            self._origin_of = pair
+        if self._origin is not None and pair == self._origin_of:
+            return self._origin
+        try:
+            context = self._config.ssl_context(credential)
+        except ConfigError:
+            if self._origin is None:
+                raise
+            return self._origin  # half of a rotated pair: the other half will be there soon
+        self._origin = Origin(
+            host=self._host, port=self._port, tls=context, server_name=self._config.tls_server_name or None
+        )
+        self._origin_of = pair
         return self._origin
 
 

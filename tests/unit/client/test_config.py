@@ -49,6 +49,25 @@ async def test_certificates_from_data_and_from_relative_files(tmp_path: pathlib.
     assert await config.credentials.current() == Credential(certificate=b"certificate", key=b"key")
 
 
+async def test_rotated_certificates_and_token_files_are_read_again(tmp_path: pathlib.Path) -> None:
+    clock = FakeClock()
+    for name in ("me.crt", "me.key", "token"):
+        (tmp_path / name).write_text(f"{name}-1")
+    user = {"client-certificate": "me.crt", "client-key": "me.key", "tokenFile": "token"}
+    source = ClientConfig.from_kubeconfig(kubeconfig(tmp_path, user=user), clock=clock).credentials
+    first = await source.current()
+    assert first == Credential(authorization="Bearer token-1", certificate=b"me.crt-1", key=b"me.key-1")
+    await clock.advance(61)
+    assert await source.current() is first
+    for name in ("me.crt", "me.key"):
+        (tmp_path / name).write_text(f"{name}-2")
+    await clock.advance(61)
+    assert (await source.current()).certificate == b"me.crt-2"
+    (tmp_path / "me.crt").unlink()
+    await clock.advance(61)
+    assert (await source.current()).certificate == b"me.crt-2"
+
+
 def test_the_first_of_several_files_wins(tmp_path: pathlib.Path) -> None:
     one = kubeconfig(tmp_path, "one", current="", cluster={"server": "http://one"})
     two = kubeconfig(tmp_path, "two", current="x", cluster={"server": "http://two"})
