@@ -245,9 +245,9 @@ class ResourceStore:
             if write.dry_run:
                 self.on_abandoned(new, old, write)
                 return _unwritten(key, stored, item.revision), False
-            if deletion.is_finished(new, old) and self.may_finish(new):
-                return await self._remove_updated(key, stored, item), False
             try:
+                if deletion.is_finished(new, old) and self.may_finish(new):
+                    return await self._remove_updated(key, stored, item), False
                 item = await self._put(key, stored, item.revision, write)
             except KeyMismatch as error:
                 self.on_abandoned(new, old, write)
