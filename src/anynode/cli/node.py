@@ -45,7 +45,7 @@ def command(kubeconfig: str | None, context: str | None, log_level: str, log_for
     count = given["nodes"]
     names = [base] if count == 1 else [f"{base}-{index}" for index in range(count)]
     root = pathlib.Path(given["data_dir"]) if given["data_dir"] else clusters_directory().parent / "nodes"
-    authority = given["client_ca_file"]
+    authority = pathlib.Path(given["client_ca_file"]).read_bytes() if given["client_ca_file"] else None
     try:
         labels, capacity = pairs("--label", given["labels"]), pairs("--capacity", given["capacities"])
         options, taints = pairs("--provider-option", given["options"]), [taint(each) for each in given["taints"]]
@@ -67,7 +67,7 @@ def command(kubeconfig: str | None, context: str | None, log_level: str, log_for
                 labels=labels,
                 taints=taints,
                 capacity=capacity,
-                client_ca=pathlib.Path(authority).read_bytes() if authority else None,
+                client_ca=authority,
             )
             await stack.enter_async_context(VirtualNode(config, client, group=group))
             click.echo(f"node {name} is registered, provider {given['provider']}")
