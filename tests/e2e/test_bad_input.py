@@ -125,7 +125,6 @@ def test_an_impossible_resource_request_waits_and_says_why(kubectl: Kubectl) -> 
         (f"{CONFIGMAPS}?labelSelector=a%3D%3D%3Db", 400),
         (f"{CONFIGMAPS}?fieldSelector=spec.x%3D1", 400),
         (f"{CONFIGMAPS}?continue=zzz", 400),
-        (f"{CONFIGMAPS}?watch=1&resourceVersion=abc", 400),
     ],
 )
 def test_a_bad_address_is_refused_with_a_status(raw: Raw, path: str, code: int) -> None:
