@@ -19,7 +19,7 @@ from anynode.controllers.pods import PODS
 from anynode.controllers.replicaset import REPLICA_SETS, ReplicaSetController
 from anynode.controllers.statefulset import STATEFUL_SETS, StatefulSetController
 
-SEEDS = range(6)
+SEEDS = range(3)
 TEMPLATE = {
     "metadata": {"labels": {"app": "web"}},
     "spec": {"restartPolicy": "Never", "containers": [{"name": "main"}]},
