@@ -23,7 +23,7 @@ from anynode.apiserver.server import ApiServer, Route
 from anynode.apiserver.write import Writer, check_name, in_namespace, key_of
 from anynode.registry import deletion, pods, scale
 from anynode.registry.store import ResourceStore, UpdateRules
-from anynode.schema import fields
+from anynode.schema import fields, managed_fields, scale_ownership
 from anynode.security.tokens import Bound, Ref, TokenIssuer
 
 Routes = Mapping[tuple[str, str], Mapping[str, Route]]
@@ -129,7 +129,14 @@ class Subresources:
         def changed(old: Object | None) -> Object:
             if old is None:
                 raise errors.not_found(served.resource, info.name)
-            return scale.applied(old, change(scale.of(old)), served.resource)
+            if not write.applied:
+                return scale.applied(old, change(scale.of(old)), served.resource)
+            entries, version = meta(old).get("managedFields") or [], served.resource.api_version
+            live = managed_fields.with_entries(scale.of(old), scale_ownership.of_scale(entries, version))
+            result = change(live)
+            owners = scale_ownership.of_object(entries, meta(result).get("managedFields") or [], version)
+            new = scale.applied(old, managed_fields.with_entries(result, []), served.resource)
+            return managed_fields.with_entries(new, owners)
 
         item, _ = await served.store.update(key_of(info), changed, write, rules=self._scale_rules(served))
         return ApiResponse(obj=scale.of(item.object))

@@ -108,7 +108,7 @@ def _endpoint(api_version: str, type_name: str, types: Types, subresource: str) 
 # Entries
 
 
-def _identity(entry: Entry) -> tuple[str, str, str, str]:
+def identity(entry: Entry) -> tuple[str, str, str, str]:
     """What makes two entries the same manager's; an apply counts for all versions."""
     operation = entry.get("operation", "")
     version = "" if operation == "Apply" else entry.get("apiVersion", "")
@@ -210,13 +210,13 @@ def _update(
     changed = field_sets.union(added, modified) if added and modified else added or modified
     if not changed and not removed:
         return entries
-    identity = (manager, operation, endpoint.api_version, endpoint.subresource)
+    writer = (manager, operation, endpoint.api_version, endpoint.subresource)
     mine: Node | None = None
     result: list[Entry] = []
     for entry in entries:
         fields = _fields(entry)
         rest = field_sets.difference(field_sets.difference(fields, changed), removed)
-        if _identity(entry) == identity:
+        if identity(entry) == writer:
             mine = rest
             if changed:
                 continue
@@ -236,7 +236,7 @@ def _capped(entries: list[Entry]) -> list[Entry]:
     """At most ten managers that update: the oldest of a version become one, ``ancient-changes``."""
     updaters = sorted(
         (entry for entry in entries if entry["operation"] == "Update"),
-        key=lambda each: (each.get("time") or "", _identity(each)),
+        key=lambda each: (each.get("time") or "", identity(each)),
     )
     excess = len(updaters) - _MOST_UPDATE_MANAGERS
     if excess <= 0:
@@ -325,9 +325,9 @@ def apply(
     _check_config(endpoint, config, api_version, kind)
     merged = applying.merge(endpoint.shape, before, config)
     wanted = field_sets.sorted_set(endpoint.filtered(field_set(endpoint.shape, config)))
-    identity = (manager, "Apply", "", subresource)
-    last = next((each for each in entries if _identity(each) == identity), None)
-    others = [each for each in entries if _identity(each) != identity]
+    writer = (manager, "Apply", "", subresource)
+    last = next((each for each in entries if identity(each) == writer), None)
+    others = [each for each in entries if identity(each) != writer]
     if last is not None:
         said = field_set(endpoint.plain, config)  # with the name, which nobody owns but which must stay
         merged = _pruned(endpoint.plain, merged, _fields(last), [said, *map(_fields, others)])
@@ -393,7 +393,7 @@ def _pruned(shape: Shape, merged: Object, last: Node, owned: Sequence[Node]) -> 
 def _refuse_conflicts(others: Sequence[Entry], changed: Node) -> None:
     """Raise ``Conflict`` when the config changes fields of other managers."""
     found: list[tuple[str, str]] = []
-    for entry in sorted(others, key=_identity):
+    for entry in sorted(others, key=identity):
         clash = field_sets.intersection(_fields(entry), changed)
         found.extend((_shown_manager(entry), path) for path in field_sets.paths(clash))
     if not found:
