@@ -163,7 +163,7 @@ class Writer:
         media = negotiation.content_type(request.headers.get("content-type", ""), allowed)
         write = self.write_of(served, info, request, user, "PatchOptions")
         validation = field_validation(request, "PatchOptions")
-        apply = media == "application/apply-patch+yaml"
+        apply = media == "application/apply-patch+yaml" and not info.subresource
         self._permit_creation(served, info, user, created=apply)
         change = self._patcher.prepared(resource.api_version, resource.kind, info, request, media, write, validation)
 
