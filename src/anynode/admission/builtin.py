@@ -11,11 +11,13 @@ import random
 from collections.abc import Sequence
 
 from anynode.admission.chain import Attributes, ListObjects, Lookup, Plugin
-from anynode.admission.service_account import ServiceAccountPlugin
+from anynode.admission.escalation import RoleEscalation
+from anynode.admission.service_account import TOKEN_SOURCES, ServiceAccountPlugin
 from anynode.aio.clock import Clock
 from anynode.api import errors, formats, objects, resources
 from anynode.api.errors import Cause
 from anynode.api.objects import Object, ObjectKey
+from anynode.security.rbac import Policy
 
 IMMORTAL_NAMESPACES = frozenset({"default", "kube-system", "kube-public"})
 NOT_READY = "node.kubernetes.io/not-ready"
@@ -25,17 +27,27 @@ TOPOLOGY_LABELS = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region
 PODS = frozenset({"pods"})
 
 
-def plugins(lookup: Lookup, list_objects: ListObjects, *, clock: Clock, chance: random.Random) -> Sequence[Plugin]:
-    """Every built-in plugin, in upstream's order."""
-    return (
+def plugins(
+    lookup: Lookup,
+    list_objects: ListObjects,
+    *,
+    clock: Clock,
+    chance: random.Random,
+    policy: Policy | None = None,
+    token_sources: Sequence[Object] = TOKEN_SOURCES,
+) -> Sequence[Plugin]:
+    """Every built-in plugin, in upstream's order. ``policy``: who holds which rights; without it nobody is held to
+    granting only his own. ``token_sources``: what a pod finds beside its token."""
+    found = (
         NamespaceLifecycle(lookup),
-        ServiceAccountPlugin(lookup, clock=clock, chance=chance),
+        ServiceAccountPlugin(lookup, clock=clock, chance=chance, token_sources=token_sources),
         TaintNodesByCondition(),
         Priority(lookup, list_objects),
         DefaultTolerationSeconds(),
         RuntimeClass(lookup),
         PodTopologyLabels(lookup),
     )
+    return found if policy is None else (*found, RoleEscalation(policy))
 
 
 class NamespaceLifecycle(Plugin):

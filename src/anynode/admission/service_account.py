@@ -6,7 +6,7 @@ Source: kubernetes ``plugin/pkg/admission/serviceaccount/admission.go``, 1.36.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from anynode.admission.chain import Attributes, Lookup, Plugin
 from anynode.aio.clock import Clock
@@ -24,7 +24,7 @@ DEFAULT_TRIES = 10
 """A controller makes the default account soon after the namespace: it is waited for."""
 TRUE_WORDS = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 
-TOKEN_SOURCES: list[Object] = [
+TOKEN_SOURCES: Sequence[Object] = (
     {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
     {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
     {
@@ -32,7 +32,7 @@ TOKEN_SOURCES: list[Object] = [
             "items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]
         }
     },
-]
+)
 
 
 class ServiceAccountPlugin(Plugin):
@@ -40,8 +40,11 @@ class ServiceAccountPlugin(Plugin):
     operations = frozenset({"CREATE", "UPDATE"})
     resources = frozenset({"pods", "pods/ephemeralcontainers"})
 
-    def __init__(self, lookup: Lookup, *, clock: Clock, chance: random.Random) -> None:
+    def __init__(
+        self, lookup: Lookup, *, clock: Clock, chance: random.Random, token_sources: Sequence[Object] = TOKEN_SOURCES
+    ) -> None:
         self._lookup = lookup
+        self._token_sources = list(token_sources)
         self._clock = clock
         self._chance = chance
 
@@ -55,7 +58,7 @@ class ServiceAccountPlugin(Plugin):
         account = await self._account(attributes, name)
         if wants_token(account, spec):
             suffix = "".join(self._chance.choice(SUFFIX_LETTERS) for _ in range(5))
-            spec = with_token(spec, VOLUME + suffix)
+            spec = with_token(spec, VOLUME + suffix, self._token_sources)
         pull_secrets = account.get("imagePullSecrets")
         if not spec.get("imagePullSecrets") and pull_secrets:
             spec["imagePullSecrets"] = [{"name": each.get("name", "")} for each in pull_secrets]
@@ -101,8 +104,8 @@ def wants_token(account: Object, spec: Object) -> bool:
     return True
 
 
-def with_token(spec: Object, fresh_name: str) -> Object:
-    """A pod spec in which every container has the token mounted, from a volume that is there or a new one."""
+def with_token(spec: Object, fresh_name: str, sources: list[Object]) -> Object:
+    """A pod spec in which every container has the token mounted, from a volume that is there or one of ``sources``."""
     volumes = spec.get("volumes") or []
     name = next((each["name"] for each in volumes if each.get("name", "").startswith(VOLUME)), None)
     mount = {"name": name or fresh_name, "readOnly": True, "mountPath": MOUNT_PATH}
@@ -115,7 +118,7 @@ def with_token(spec: Object, fresh_name: str) -> Object:
         if any(new is not old for new, old in zip(mounted, containers, strict=True)):
             changed[field], needed = mounted, True
     if needed and name is None:
-        volume = {"name": fresh_name, "projected": {"sources": TOKEN_SOURCES, "defaultMode": 420}}
+        volume = {"name": fresh_name, "projected": {"sources": sources, "defaultMode": 420}}
         changed["volumes"] = [*volumes, volume]
     return changed
 

@@ -114,7 +114,9 @@ class Assembly:
         self.policy = Policy()
         self.authorizer = Authorizer(self.policy)
         self.served = self._build_served()
-        self.admission = Chain(builtin.plugins(self.lookup, self._all_of, clock=clock, chance=random))
+        self.admission = Chain(
+            builtin.plugins(self.lookup, self._all_of, clock=clock, chance=random, policy=self.policy)
+        )
         self.metrics = Metrics()
         self.server = self._build_server()
 

@@ -187,7 +187,7 @@ class TableForm:
                 "apiVersion": self._api_version,
                 "metadata": metadata,
                 "columnDefinitions": columns,
-                "rows": rows,
+                "rows": rows or printers.no_rows(self._resource),
             }
         )
 

@@ -171,8 +171,11 @@ class Policy:
 
     def rules_of(self, binding: Binding) -> tuple[Rule, ...] | None:
         """The rules of the role a binding names; None when there is no such role."""
-        namespace = binding.namespace if binding.role_kind == "Role" else ""
-        return self._roles.get(ObjectKey(namespace, binding.role_name))
+        return self.role_rules(binding.role_kind, binding.role_name, binding.namespace)
+
+    def role_rules(self, kind: str, name: str, namespace: str) -> tuple[Rule, ...] | None:
+        """The rules of a Role in ``namespace``, or of a ClusterRole; None when there is no such role."""
+        return self._roles.get(ObjectKey(namespace if kind == "Role" else "", name))
 
 
 _NO_BINDINGS: Mapping[str, Binding] = {}
@@ -220,21 +223,59 @@ def refusal(user: User, asked: Attributes, reason: str = "") -> str:
     return f"{said}: {reason}" if reason else said
 
 
+def escalation(user: User, wanted: Iterable[Object], namespace: str, policy: Policy) -> str | None:
+    """Why ``user`` may not hand out the rules ``wanted`` in ``namespace``, or None: he holds all of them himself."""
+    held, wrong = rules_for(user, namespace, policy)
+    missing = uncovered(wanted, held)
+    if not missing:
+        return None
+    who = f"user {_quoted(user.name)} (groups={_listed(user.groups)})"
+    rights = "\n".join(sorted({_described(rule) for rule in _compacted(missing)}))
+    said = f"{who} is attempting to grant RBAC permissions not currently held:\n{rights}"
+    return f"{said}; resolution errors: [{wrong}]" if wrong else said
+
+
 def uncovered(wanted: Iterable[Object], held: Iterable[Object]) -> list[Object]:
-    """Of the rules ``wanted``, broken down to single rights, those that no rule ``held`` grants: escalation."""
+    """Of the rules ``wanted``, broken down to single rights, those that no rule ``held`` grants."""
     grants = [Rule(rule) for rule in held]
     return [single for rule in wanted for single in _singles(rule) if not any(_grants(each, single) for each in grants)]
 
 
+def _compacted(singles: Iterable[Object]) -> list[Object]:
+    """Single rights on the same resource as one rule of several verbs."""
+    found: dict[tuple[str, ...], Object] = {}
+    for single in singles:
+        if "nonResourceURLs" in single:
+            slot: tuple[str, ...] = ("url", *single["nonResourceURLs"], *single["verbs"])
+        else:
+            slot = ("resource", *single["apiGroups"], *single["resources"], *single.get("resourceNames", ()))
+        known = found.get(slot)
+        found[slot] = single if known is None else {**known, "verbs": [*known["verbs"], *single["verbs"]]}
+    return list(found.values())
+
+
+def _described(rule: Object) -> str:
+    parts = ("apiGroups", "resources", "nonResourceURLs", "resourceNames", "verbs")
+    said = [f"{part[:1].upper()}{part[1:]}:{_listed(rule[part])}" for part in parts if rule.get(part)]
+    return f"{{{', '.join(said)}}}".replace("ApiGroups", "APIGroups")
+
+
+def _listed(words: Iterable[str]) -> str:
+    """Strings as Go prints a quoted slice: ``["a" "b"]``."""
+    return f"[{' '.join(_quoted(word) for word in words)}]"
+
+
 def _singles(rule: Object) -> Iterator[Object]:
     """A rule as rules of one verb, one group, one resource, one name each."""
-    for verb in rule.get("verbs") or ():
-        for group in rule.get("apiGroups") or ():
-            for resource in rule.get("resources") or ():
+    verbs = rule.get("verbs") or ()
+    for group in rule.get("apiGroups") or ():
+        for resource in rule.get("resources") or ():
+            for verb in verbs:
                 single = {"verbs": [verb], "apiGroups": [group], "resources": [resource]}
                 names = rule.get("resourceNames") or ()
                 yield from ({**single, "resourceNames": [name]} for name in names) if names else (single,)
-        for url in rule.get("nonResourceURLs") or ():
+    for url in rule.get("nonResourceURLs") or ():
+        for verb in verbs:
             yield {"verbs": [verb], "nonResourceURLs": [url]}
 
 

@@ -132,7 +132,7 @@ def test_escalation_names_single_rights() -> None:
     held = [rule("get list", "pods"), rule("get", "secrets", resourceNames=["s"])]
     assert rbac.uncovered([rule("get", "pods"), rule("get", "secrets", resourceNames=["s"])], held) == []
     assert rbac.uncovered([rule("get watch", "pods secrets")], held) == [
-        rule("get", "secrets"), rule("watch", "pods"), rule("watch", "secrets"),
+        rule("watch", "pods"), rule("get", "secrets"), rule("watch", "secrets"),
     ]  # fmt: skip
 
 

@@ -4,6 +4,6 @@ Objects and ``now`` come in, cells go out in upstream's words and order. Source:
 ``pkg/printers/internalversion/printers.go``, 1.36.
 """
 
-from anynode.apiserver.printers.table import cells, columns, conditions
+from anynode.apiserver.printers.table import cells, columns, conditions, no_rows
 
-__all__ = ["cells", "columns", "conditions"]
+__all__ = ["cells", "columns", "conditions", "no_rows"]

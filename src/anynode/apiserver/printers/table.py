@@ -105,6 +105,12 @@ def conditions(resource: Resource, obj: Object) -> list[Object] | None:
     return None
 
 
+def no_rows(resource: Resource) -> list[Any] | None:
+    """What a table without rows says of its rows: upstream has null for built-in kinds shown by name and time only."""
+    builtin = f"{resource.api_version}/{resource.plural}" in _columns()
+    return None if builtin and (resource.group, resource.plural) not in PRINTERS else []
+
+
 @functools.cache
 def _columns() -> Mapping[str, list[Any]]:
     text = importlib.resources.files("anynode.apiserver").joinpath("data/column-descriptions.json").read_bytes()
