@@ -1,8 +1,8 @@
 """``python -m bench.scheduler``: decisions per second on an empty cluster of many nodes, nothing written anywhere.
 
 A decision is: find a pod's best node, count the pod there; the second figure includes reading the pod. Kinds: plain
-pods, pods that spread over zones, pods that must not share a node. ``--end-to-end`` binds through an in-memory API
-server instead.
+pods, pods that spread over zones, pods that must not share a node, pods of one Service or workload ("fellows").
+``--end-to-end`` binds through an in-memory API server instead.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from anynode.aio.clock import SystemClock
 from anynode.api.objects import Object, get_path
 from anynode.api.resources import known
+from anynode.api.selectors import of_labels
 from anynode.client.api_client import ApiClient
 from anynode.informers.informer import InformerFactory
 from anynode.scheduler.pods import Shapes
@@ -60,7 +61,8 @@ def decisions(nodes: int, pods: int, kind: str) -> tuple[float, float]:
     ranking = Ranking(snapshot, random.Random(1))
     waiting = [pod(number, kind) for number in range(pods)]
     began = time.process_time()  # one thread that never waits: others on the machine do not count
-    read = [shapes.facts(each) for each in waiting]
+    fellows = of_labels({"app": "bench"}) if kind == "fellows" else None
+    read = [shapes.facts(each, fellows) for each in waiting]
     decided = time.process_time()
     for facts in read:
         chosen = ranking.best(facts)
@@ -116,7 +118,12 @@ def main() -> None:
         rate = asyncio.run(end_to_end(arguments.nodes, min(arguments.pods, 20_000)))
         print(f"bound through an in-memory API server: {rate:,.0f} /s")
         return
-    for kind, pods in (("plain", arguments.pods), ("spread", 10_000), ("anti", min(arguments.nodes - 1, 4_000))):
+    for kind, pods in (
+        ("plain", arguments.pods),
+        ("spread", 10_000),
+        ("anti", min(arguments.nodes - 1, 4_000)),
+        ("fellows", 10_000),
+    ):
         alone, whole = decisions(arguments.nodes, pods, kind)
         print(f"{kind}: {alone:,.0f} decisions/s on {arguments.nodes:,} nodes ({whole:,.0f} /s with reading the pod)")
 

@@ -23,6 +23,7 @@ from anynode.scheduler.requests import Requests, requests_of
 SHAPES_KEPT = 4096
 HARD_AFFINITY_WEIGHT = 1
 HOSTNAME = "kubernetes.io/hostname"
+ZONE = "topology.kubernetes.io/zone"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -147,6 +148,13 @@ class PodFacts:
     shape: Shape
     priority: int = 0
     deleting: bool = False
+    fellows: LabelSelector | None = None
+    """Whom it is to spread with, unless it says itself how to spread."""
+
+    @property
+    def wishes(self) -> bool:
+        """Whether where it would best go depends on which pods are where."""
+        return self.fellows is not None or self.shape.wishes_about_pods
 
 
 class Shapes:
@@ -155,7 +163,7 @@ class Shapes:
     def __init__(self) -> None:
         self._known: collections.OrderedDict[bytes, Shape] = collections.OrderedDict()
 
-    def facts(self, pod: Object) -> PodFacts:
+    def facts(self, pod: Object, fellows: LabelSelector | None = None) -> PodFacts:
         spec = pod.get("spec") or {}
         metadata = meta(pod)
         namespace = metadata.get("namespace") or ""
@@ -167,6 +175,7 @@ class Shapes:
             shape=self._shape(spec),
             priority=spec.get("priority") or 0,
             deleting=metadata.get("deletionTimestamp") is not None,
+            fellows=fellows,
         )
 
     def _shape(self, spec: Mapping[str, Any]) -> Shape:

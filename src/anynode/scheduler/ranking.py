@@ -188,7 +188,7 @@ class Ranking:
         """The node to place ``pod`` on, or None when none passes every filter."""
         column = self.column(pod.shape)
         snapshot, shape = self._snapshot, pod.shape
-        if shape.looks_at_pods or shape.wishes_about_pods or snapshot.anti_affinity_pods or snapshot.opinionated_pods:
+        if shape.looks_at_pods or pod.wishes or snapshot.anti_affinity_pods or snapshot.opinionated_pods:
             row = self._best_near(pod, column)
         else:
             row = column.best(self._chance)
@@ -208,7 +208,7 @@ class Ranking:
         scores = column.scores()
         if shape.looks_at_pods or snapshot.anti_affinity_pods:
             scores = np.where(self.near(pod).passes(), scores, -1)
-        if shape.wishes_about_pods or snapshot.opinionated_pods:
+        if pod.wishes or snapshot.opinionated_pods:
             feasible = scores >= 0
             scores = np.where(feasible, scores + self.wishes(pod).scores(feasible), -1)
         return _pick(scores, self._chance)
@@ -239,7 +239,8 @@ class Ranking:
 
 def _kept(known: collections.OrderedDict[Hashable, T], pod: PodFacts, make: Callable[[], T]) -> T:
     """What is known for pods like ``pod``, made when it is not; the longest unused is forgotten."""
-    key = (pod.shape, pod.namespace, frozenset(pod.labels.items()))
+    fellows = None if pod.fellows is None else str(pod.fellows)
+    key = (pod.shape, pod.namespace, frozenset(pod.labels.items()), fellows)
     found = known.get(key)
     if found is None:
         found = known[key] = make()

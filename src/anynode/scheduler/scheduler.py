@@ -33,6 +33,7 @@ from anynode.client.api_client import ApiClient
 from anynode.informers.informer import Delta, InformerFactory
 from anynode.informers.recorder import EventRecorder
 from anynode.scheduler.conditions import ConditionWriter
+from anynode.scheduler.default_spread import Fellows
 from anynode.scheduler.diagnosis import NEVER, VICTIMS_LEAVING, FitError, explain
 from anynode.scheduler.evictions import Evictions
 from anynode.scheduler.nominations import Nominations
@@ -96,6 +97,7 @@ class Scheduler:
         self._pods = informers.informer(PODS)
         self._namespaces = informers.informer(NAMESPACES)
         self._budgets = informers.informer(BUDGETS)
+        self._fellows = Fellows(informers)
         self._nominated = Nominations(self.snapshot)
         self._conditions = ConditionWriter(client, self._pods.store, clock=clock)
         self._evictions = Evictions(client, self._pods.store, self._recorder, clock=clock, name=name)
@@ -152,7 +154,7 @@ class Scheduler:
                 self._note(Wake.POD_GONE)
             self.queue.remove(uid)
             return
-        facts = self._shapes.facts(pod)
+        facts = self._shapes.facts(pod, self._fellows.selector_of(pod))
         promised = get_path(pod, "status", "nominatedNodeName", default="")
         if promised and uid not in self.queue:
             self._nominated.add(facts, promised)  # by whoever scheduled before us

@@ -142,9 +142,13 @@ class SpreadRule:
 class SpreadRules:
     """The spread constraints of one kind of pod, and which rows they are about."""
 
-    def __init__(self, snapshot: Snapshot, pod: PodFacts, constraints: Sequence[SpreadConstraint]) -> None:
+    def __init__(
+        self, snapshot: Snapshot, pod: PodFacts, constraints: Sequence[SpreadConstraint], *, all_keys: bool = True
+    ) -> None:
+        """``all_keys``: nodes that lack one of the topology labels do not count."""
         self._snapshot = snapshot
         self._shape = pod.shape
+        self._all_keys = all_keys
         self._rules = [SpreadRule(snapshot, pod, each) for each in constraints]
         self._layout = -1
         self._has: Bools = np.ones(0, dtype=np.bool_)
@@ -154,7 +158,7 @@ class SpreadRules:
         return bool(self._rules)
 
     def has_keys(self) -> Bools:
-        """Rows whose nodes have all the topology labels."""
+        """Rows whose nodes have all the topology labels that they must have."""
         self._refresh()
         return self._has
 
@@ -169,7 +173,7 @@ class SpreadRules:
             return
         self._layout = snapshot.layout
         self._has = np.ones(snapshot.size, dtype=np.bool_)
-        for rule in self._rules:
+        for rule in self._rules if self._all_keys else ():
             self._has &= snapshot.label(rule.key).rows[: snapshot.size] > 0
         matching = plugins.node_matches(snapshot, self._shape)
         tolerated = plugins.taints_tolerated(snapshot, self._shape)

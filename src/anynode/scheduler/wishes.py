@@ -2,8 +2,7 @@
 
 In: a snapshot, one pod, and the rows that pass every filter. Out: the weighted scores of these rows, 0 for the others.
 Both wishes of the pod itself and those of pods already placed count. Source: kube-scheduler
-``framework/plugins/podtopologyspread`` and ``interpodaffinity`` (scoring), 1.36; the default constraints that upstream
-gives to pods of Services and ReplicaSets are not among them.
+``framework/plugins/podtopologyspread`` and ``interpodaffinity`` (scoring), 1.36.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from anynode.api.selectors import LabelSelector
 from anynode.scheduler.plugins import MOST
-from anynode.scheduler.pods import HOSTNAME, AffinityTerm, PodFacts
+from anynode.scheduler.pods import HOSTNAME, ZONE, AffinityTerm, PodFacts, SpreadConstraint
 from anynode.scheduler.snapshot import Bools, Ints, Snapshot
 from anynode.scheduler.topology import Opinions, PodCounts, SpreadRule, SpreadRules, domain_sums
 
@@ -25,13 +25,32 @@ SPREAD_WEIGHT, NEAR_WEIGHT = 2, 2
 Floats = npt.NDArray[np.floating[Any]]
 
 
+def default_spread(fellows: LabelSelector) -> tuple[SpreadConstraint, ...]:
+    """How pods spread that belong together and do not say how."""
+    return tuple(
+        SpreadConstraint(
+            topology_key=key,
+            max_skew=skew,
+            min_domains=1,
+            selector=fellows,
+            match_label_keys=(),
+            honor_affinity=True,
+            honor_taints=False,
+        )
+        for key, skew in ((HOSTNAME, 3), (ZONE, 5))
+    )
+
+
 class NearWishes:
     """Scores for pods like ``pod`` (same shape, namespace and labels)."""
 
     def __init__(self, snapshot: Snapshot, pod: PodFacts) -> None:
         self._snapshot = snapshot
         self._pod = pod
-        self._spread = SpreadRules(snapshot, pod, pod.shape.wished_spread)
+        if pod.fellows is None:
+            self._spread = SpreadRules(snapshot, pod, pod.shape.wished_spread)
+        else:
+            self._spread = SpreadRules(snapshot, pod, default_spread(pod.fellows), all_keys=False)
         self._own = [
             (each.weight, each.term.topology_key, PodCounts(snapshot, self._matcher(each.term)))
             for each in pod.shape.wished_affinity
@@ -75,9 +94,9 @@ class NearWishes:
             domains, crowd = int(counted.sum()), rows
         else:
             sums, codes = domain_sums(self._snapshot, key, np.where(eligible, rows, 0))
-            domains, crowd = len(np.unique(codes[counted])), sums[codes]
+            domains, crowd = int(np.count_nonzero(np.bincount(codes[counted]))), sums[codes]
         weighted: Floats = crowd * math.log(domains + 2) + (rule.constraint.max_skew - 1)
-        return weighted
+        return np.where(self._snapshot.label(key).rows[: self._snapshot.size] > 0, weighted, 0.0)
 
     def _nearness(self, feasible: Bools) -> Ints:
         snapshot = self._snapshot

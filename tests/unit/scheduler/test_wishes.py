@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 from typing import Any
 
@@ -9,11 +11,20 @@ import numpy as np
 import pytest
 from tests.unit.scheduler.objects import facts, node, pod
 
-from anynode.api.objects import Object
+from anynode.api.objects import Object, ObjectKey
+from anynode.api.resources import known
+from anynode.api.selectors import of_labels
+from anynode.client.api_client import ApiClient
+from anynode.informers.informer import InformerFactory
+from anynode.scheduler.default_spread import Fellows
 from anynode.scheduler.pods import Shapes
 from anynode.scheduler.ranking import Ranking
 from anynode.scheduler.snapshot import Snapshot
 from anynode.scheduler.wishes import NearWishes
+from anynode.testing.clock import FakeClock
+from anynode.testing.fake_api import FakeApi
+
+SERVICES, REPLICA_SETS = known("services"), known("replicasets", "apps")
 
 
 def zoned() -> Snapshot:
@@ -89,3 +100,44 @@ def test_soft_spreading_evens_out_but_never_refuses() -> None:
         snapshot.place(each, chosen)
         zones[chosen[0]] += 1
     assert zones == {"a": 10, "b": 10}
+
+
+def test_fellows_spread_by_themselves() -> None:
+    snapshot = zoned()
+    fellows = of_labels({"app": "web"})
+    ranking, shapes = Ranking(snapshot, random.Random(1)), Shapes()
+    hosts: dict[str, int] = {}
+    for number in range(8):
+        each = shapes.facts(pod(f"p{number}", labels={"app": "web"}), fellows)
+        chosen = ranking.best(each)
+        assert chosen is not None
+        snapshot.place(each, chosen)
+        hosts[chosen] = hosts.get(chosen, 0) + 1
+    # without zone labels ("topology.kubernetes.io/zone") only hosts count, and all of them do
+    assert hosts == {"a1": 2, "a2": 2, "b1": 2, "x": 2}
+
+
+async def test_fellows_are_those_of_services_and_workloads() -> None:
+    api, clock = FakeApi(), FakeClock()
+    selector = {"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]}
+    api.add(SERVICES, {"metadata": {"namespace": "default", "name": "s"}, "spec": {"selector": {"app": "web"}}})
+    api.add(SERVICES, {"metadata": {"namespace": "other", "name": "s"}, "spec": {"selector": {"app": "web"}}})
+    api.add(SERVICES, {"metadata": {"namespace": "default", "name": "bare"}, "spec": {}})
+    api.add(REPLICA_SETS, {"metadata": {"namespace": "default", "name": "rs"}, "spec": {"selector": selector}})
+    informers = InformerFactory(ApiClient(api), clock=clock)
+    fellows = Fellows(informers)
+    task = asyncio.create_task(informers.run())
+    await clock.settle()
+    web = pod("p", labels={"app": "web", "tier": "x"})
+    assert str(fellows.selector_of(web)) == "app=web"
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "u", "controller": True}
+    owned = {**web, "metadata": {**web["metadata"], "ownerReferences": [owner]}}
+    assert str(fellows.selector_of(owned)) == "app=web,app=web,tier"
+    assert fellows.selector_of(pod("p", labels={"app": "db"})) is None
+    assert fellows.selector_of(spread("p")) is None
+    api.remove(SERVICES, ObjectKey("default", "s"))
+    await clock.settle()
+    assert fellows.selector_of(web) is None
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
