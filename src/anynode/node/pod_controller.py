@@ -277,16 +277,17 @@ class PodController:
         worker = self._workers.get(uid)
         if worker is None or worker.gone:
             return Done()
-        if worker.ended:
+        ended, status = worker.ended, worker.status  # what happens while we write is written next
+        if ended:
             self._release(uid)
         key = key_of(worker.pod)
-        patch = status_patch(worker.api_status, worker.status) if worker.published else {}
+        patch = status_patch(worker.api_status, status) if worker.published else {}
         try:
             if patch:
                 body = {"metadata": {"uid": uid}, "status": patch}
                 answer = await self._client.patch(PODS, key, body, kind=PatchKind.STRATEGIC, subresource="status")
                 worker.wrote(answer)
-            if worker.ended and is_deleting(worker.pod):
+            if ended and worker.status is status and is_deleting(worker.pod):
                 await self._client.delete(PODS, key, grace_seconds=0, uid=uid)
         except (NotFound, Conflict):
             return Done()  # gone, or another pod has the name: the informer tells

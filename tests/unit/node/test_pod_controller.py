@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import pathlib
@@ -15,6 +16,7 @@ from anynode.aio.tasks import Supervisor
 from anynode.api.errors import ServiceUnavailable
 from anynode.api.objects import Object, ObjectKey, find_condition, meta
 from anynode.api.resources import known
+from anynode.api.wire import ApiRequest, ApiResponse
 from anynode.client.api_client import ApiClient, PatchKind
 from anynode.informers.informer import InformerFactory
 from anynode.informers.recorder import EventRecorder
@@ -169,6 +171,31 @@ async def test_deletion_is_graceful_and_tells_the_end_first(node: Harness) -> No
         last = [each for each in node.api.requests if each.method == "DELETE"][-1]
         assert last.obj is not None
         assert (last.obj["gracePeriodSeconds"], last.obj["preconditions"]["uid"]) == (0, meta(made)["uid"])
+
+
+async def test_the_object_stays_until_the_last_status_is_written(node: Harness) -> None:
+    """The pod ends while an earlier status is on its way: that one must not be taken for the last."""
+    write, held = node.api.send, asyncio.Event()
+
+    async def slow(request: ApiRequest) -> ApiResponse:
+        if request.method == "PATCH" and not held.is_set():
+            held.set()
+            await node.clock.sleep(5)
+        return await write(request)
+
+    node.api.send = slow  # type: ignore[method-assign]
+    async with node.run():
+        await node.create(pod(init=(container("one"),)))
+        await node.client.delete(PODS, KEY)
+        await node.clock.advance(4)
+        assert held.is_set()
+        assert node.pod()["metadata"]["name"] == "p"
+        await node.clock.advance(2)
+        about = [each for each in node.api.requests if each.path.startswith("/api/v1/namespaces/default/pods/p")]
+        assert [each.method for each in about] == ["DELETE", "PATCH", "PATCH", "DELETE"]
+        assert about[2].obj is not None
+        assert about[2].obj["status"]["phase"] == "Failed"
+        assert node.api.objects(PODS) == []
 
 
 async def test_a_shorter_grace_period_is_kept(node: Harness) -> None:
