@@ -165,7 +165,6 @@ REPLICA_SET = KindRules(
     prepare_create=strategy.created(status={"replicas": 0}),
     prepare_update=strategy.updated(),
     prepare_status=strategy.status_only(),
-    field_labels=("status.replicas",),
 )
 DAEMON_SET = KindRules(
     validate=workload_rules.validate_daemon_set,
