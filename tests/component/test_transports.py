@@ -175,3 +175,38 @@ async def test_a_service_is_reachable(tmp_path: pathlib.Path) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         informers.check_unchanged()
+
+
+@pytest.mark.slow
+async def test_informers_survive_a_restart_of_the_server(tmp_path: pathlib.Path) -> None:
+    clock, names = SystemClock(), []
+    async with MemoryStorage() as storage, contextlib.AsyncExitStack() as stack:
+        first = ApiServerProcess(storage, clock=clock, random=random.Random(1), directory=tmp_path)
+        async with first:
+            port = first.port
+            transport = await stack.enter_async_context(over_https(first, tmp_path))
+            client = ApiClient(transport)
+            informers = InformerFactory(client, clock=clock)
+            informers.informer(NODES).subscribe(lambda delta: names.append((delta.kind, delta.obj["metadata"]["name"])))
+            task = asyncio.create_task(informers.run())
+            await informers.wait_synced()
+            await client.create(NODES, {"metadata": {"name": "before"}})
+
+            async def before() -> bool:
+                return ("added", "before") in names
+
+            await until(before)
+        with pytest.raises(ConnectionError):
+            await client.list(NODES)
+        second = ApiServerProcess(storage, clock=clock, random=random.Random(2), directory=tmp_path, port=port)
+        async with second:
+            await client.create(NODES, {"metadata": {"name": "after"}})
+
+            async def after() -> bool:
+                return ("added", "after") in names
+
+            await until(after)
+            assert [name for name in names if name[0] == "added"] == [("added", "before"), ("added", "after")]
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
