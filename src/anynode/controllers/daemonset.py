@@ -91,7 +91,8 @@ class DaemonSetController:
         if delta.kind == "deleted":
             self._expectations.forget(key)
             self._failures.pop(key, None)
-        self._controller.queue.add(key)
+        if not self._latest.is_echo(delta):
+            self._controller.queue.add(key)
 
     def _node_changed(self, delta: Delta) -> None:
         if delta.kind == "modified" and delta.old is not None and _looks(delta.old) == _looks(delta.obj):

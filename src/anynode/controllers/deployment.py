@@ -72,6 +72,8 @@ class DeploymentController:
         await run_when_synced(self._controller, (self._deployments, self._sets, self._pods))
 
     def _set_changed(self, delta: Delta) -> None:
+        if delta.kind == "deleted":
+            self._latest_sets.forget(key_of(delta.obj))
         for each in (delta.obj, delta.old) if delta.old is not None else (delta.obj,):
             key = self._owner_key(each)
             if key is not None:

@@ -30,7 +30,7 @@ from anynode.controllers import service_pods
 from anynode.controllers.context import ControllerContext, run_when_synced
 from anynode.controllers.ownership import Latest
 from anynode.controllers.pace import Pace
-from anynode.controllers.pods import PODS, is_namespace_terminating, is_ready
+from anynode.controllers.pods import PODS, is_namespace_terminating, is_ready, names_node
 from anynode.controllers.selection import index_labels, index_selectors, services_of
 from anynode.controllers.service_pods import HEADLESS, SERVICES
 from anynode.informers.controller import Done, Outcome
@@ -48,11 +48,12 @@ def plan_subsets(service: Object, pods: Iterable[Object]) -> list[Object]:
     """``subsets``: addresses that are ready on the same ports stand together, everything sorted."""
     ports = service_pods.Ports(service)
     unready_too = service_pods.publishes_unready(service)
+    wants_ipv6 = get_path(service, "spec", "ipFamilies", default=["IPv4"])[0] == "IPv6"
     encoded_ports: dict[int, list[bytes]] = {}
     addresses: dict[str, Object] = {}
     ready_on: dict[bytes, dict[str, bool]] = {}
     for pod in pods:
-        address = _address(service, pod)
+        address = _address(service, pod, wants_ipv6)
         if address is None:
             continue
         at = f"{address['ip']}/{uid_of(pod)}"
@@ -93,14 +94,12 @@ def _without_ports(service: Object) -> Sequence[Object]:
     return ({},) if headless and not get_path(service, "spec", "ports") else ()
 
 
-def _address(service: Object, pod: Object) -> Object | None:
-    families = get_path(service, "spec", "ipFamilies", default=["IPv4"])
-    wanted = families[0] == "IPv6"
-    ip = next((each for each in service_pods.addresses_of(pod) if service_pods.is_ipv6(each) == wanted), None)
+def _address(service: Object, pod: Object, wants_ipv6: bool) -> Object | None:
+    ip = next((each for each in service_pods.addresses_of(pod) if service_pods.is_ipv6(each) == wants_ipv6), None)
     if ip is None:
         return None
     address: Object = {"ip": ip, "targetRef": service_pods.target_reference(pod)}
-    node = get_path(pod, "spec", "nodeName")
+    node = names_node(pod)
     if node:
         address["nodeName"] = node
     hostname = service_pods.hostname_of(pod, service)
@@ -167,11 +166,15 @@ class EndpointsController:
         self._controller = context.controller("endpoints", self.reconcile)
         self._pace = Pace(self._controller.queue, least_seconds=POD_EVENT_SECONDS)
         self._services.subscribe(lambda delta: self._controller.queue.add(key_of(delta.obj)))
-        self._endpoints.subscribe(lambda delta: self._controller.queue.add(key_of(delta.obj)))
+        self._endpoints.subscribe(self._endpoints_changed)
         self._pods.subscribe(self._pod_changed)
 
     async def run(self) -> None:
         await run_when_synced(self._controller, (self._services, self._pods, self._endpoints))
+
+    def _endpoints_changed(self, delta: Delta) -> None:
+        if not self._latest.is_echo(delta):
+            self._controller.queue.add(key_of(delta.obj))
 
     def _pod_changed(self, delta: Delta) -> None:
         for pod in service_pods.changed(delta.old if delta.kind == "modified" else None, delta.obj):

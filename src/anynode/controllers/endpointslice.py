@@ -283,6 +283,7 @@ class EndpointSliceController:
         self._latest = Latest(self._slices.store)
         self._made: dict[ObjectKey, set[ObjectKey]] = {}
         self._gone: dict[ObjectKey, set[str]] = {}
+        self._postponed: set[ObjectKey] = set()
         self._controller = context.controller("endpointslice", self.reconcile)
         self._pace = Pace(self._controller.queue, least_seconds=POD_EVENT_SECONDS)
         self._services.subscribe(self._service_changed)
@@ -324,14 +325,17 @@ class EndpointSliceController:
         if delta.kind == "deleted":
             self._gone.get(key, set()).discard(uid_of(delta.obj))
         self._made.get(key, set()).discard(key_of(delta.obj))
-        self._controller.queue.add(key)
+        if not self._latest.is_echo(delta) or key in self._postponed:
+            self._controller.queue.add(key)
 
     async def reconcile(self, key: ObjectKey) -> Outcome:
         service = self._services.store.get(key)
         if service is None or is_deleting(service) or not service_pods.selector_of(service):
             return Done()
         if self._made.get(key):
+            self._postponed.add(key)
             return Done()  # slices of ours are not in the cache yet; their arrival brings us back
+        self._postponed.discard(key)
         gone = self._gone.get(key, set())
         existing = [
             self._latest.newer(each)
@@ -369,6 +373,7 @@ class EndpointSliceController:
                 if is_namespace_terminating(error):
                     return
                 raise
+            self._latest.note(created)
             if self._slices.store.get(key_of(created)) is None:
                 self._made.setdefault(key, set()).add(key_of(created))
 

@@ -27,6 +27,7 @@ from anynode.api.objects import (
 from anynode.api.resources import Resource
 from anynode.api.selectors import LabelSelector
 from anynode.client.api_client import ApiClient
+from anynode.informers.informer import Delta
 from anynode.informers.store import Store
 
 EXPECTATION_SECONDS = 300.0
@@ -215,12 +216,23 @@ class Latest:
         self._written[key_of(obj)] = obj
         return obj
 
+    def forget(self, key: ObjectKey) -> None:
+        self._written.pop(key, None)
+
     def get(self, key: ObjectKey) -> Object | None:
         cached = self._store.get(key)
         if cached is None:
-            self._written.pop(key, None)
+            self.forget(key)
             return None
         return self.newer(cached)
+
+    def is_echo(self, delta: Delta) -> bool:
+        """Whether ``delta`` shows what was written through here and nothing else; forgets what was deleted."""
+        if delta.kind == "deleted":
+            self.forget(key_of(delta.obj))
+            return False
+        written = self._written.get(key_of(delta.obj))
+        return written is not None and uid_of(written) == uid_of(delta.obj) and _version(written) == _version(delta.obj)
 
     def newer(self, cached: Object) -> Object:
         """The later of ``cached`` and what was written to the same object."""
@@ -228,7 +240,7 @@ class Latest:
         written = self._written.get(key)
         if written is None:
             return cached
-        if uid_of(written) == uid_of(cached) and _version(written) > _version(cached):
+        if uid_of(written) == uid_of(cached) and _version(written) >= _version(cached):
             return written
         del self._written[key]
         return cached

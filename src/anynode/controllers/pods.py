@@ -40,7 +40,8 @@ _PHASE_RANK = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
 def phase_of(pod: Mapping[str, Any]) -> str:
-    return get_path(pod, "status", "phase", default="") or ""
+    status = pod.get("status")
+    return status.get("phase") or "" if status else ""
 
 
 def is_terminal(pod: Mapping[str, Any]) -> bool:
@@ -54,8 +55,11 @@ def is_active(pod: Mapping[str, Any]) -> bool:
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
-    condition = condition_of(pod, "Ready")
-    return condition is not None and condition.get("status") == "True"
+    status = pod.get("status")
+    for condition in (status.get("conditions") or ()) if status else ():
+        if condition.get("type") == "Ready":
+            return bool(condition.get("status") == "True")
+    return False
 
 
 def ready_since(pod: Mapping[str, Any]) -> float | None:
@@ -93,7 +97,8 @@ def created_at(obj: Mapping[str, Any]) -> float:
 
 
 def names_node(pod: Mapping[str, Any]) -> str:
-    return get_path(pod, "spec", "nodeName", default="") or ""
+    spec = pod.get("spec")
+    return spec.get("nodeName") or "" if spec else ""
 
 
 def template_pod(template: Mapping[str, Any], owner: Object, resource: Resource) -> Object:

@@ -141,7 +141,8 @@ class ReplicaSetController:
         if delta.kind == "deleted":
             self._expectations.forget(key)
             self._pace.forget(key)
-        self._controller.queue.add(key)
+        if not self._latest.is_echo(delta):
+            self._controller.queue.add(key)
 
     async def reconcile(self, key: ObjectKey) -> Outcome:
         replica_set = self._latest.get(key)

@@ -37,10 +37,12 @@ def pods_of(service: Object, pods: Store, *, terminating: bool) -> list[Object]:
 
 
 def addresses_of(pod: Object) -> list[str]:
-    listed = [each.get("ip") or "" for each in get_path(pod, "status", "podIPs", default=())]
-    found = [each for each in listed if each]
-    single = get_path(pod, "status", "podIP", default="")
-    return found or ([single] if single else [])
+    status = pod.get("status") or {}
+    listed = [each["ip"] for each in status.get("podIPs") or () if each.get("ip")]
+    if listed:
+        return listed
+    single = status.get("podIP")
+    return [single] if single else []
 
 
 def is_ipv6(address: str) -> bool:
