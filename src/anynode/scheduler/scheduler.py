@@ -140,6 +140,8 @@ class Scheduler:
             self._forget(uid)
             self.queue.remove(uid)
         elif node:
+            if delta.old is not None and _same_to_us(delta.old, pod):
+                return
             self._nominated.drop(uid)
             self._assumed.pop(uid, None)
             self.queue.remove(uid)
@@ -356,3 +358,13 @@ class Scheduler:
         logger.warning("binding failed and will be tried again", extra={"pod": str(queued.facts.key)}, exc_info=error)
         self._recorder.event(queued.pod, "Warning", "FailedScheduling", message, action="Scheduling")
         self._conditions.set(queued.pod, "SchedulerError", message)
+
+
+def _same_to_us(old: Object, new: Object) -> bool:
+    """Whether a placed pod's change is none for scheduling; most are changes of its status."""
+    return bool(
+        old.get("spec") == new.get("spec")
+        and labels_of(old) == labels_of(new)
+        and is_deleting(old) == is_deleting(new)
+        and uid_of(old) == uid_of(new)
+    )
