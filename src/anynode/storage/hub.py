@@ -10,6 +10,7 @@ Invariant: a subscription made with ``after`` hears every change newer than ``af
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +32,10 @@ class Subscription:
         self.listener = listener
         self.ended = ended
         self.active = True
+
+    def deliver(self, changes: Sequence[Change]) -> None:
+        if self.active:
+            self.listener(changes)
 
     def stop(self) -> None:
         """Nothing is delivered from now on; safe to call again."""
@@ -116,7 +121,10 @@ class Hub:
             self._drop_oldest()
 
     def publish(self, changes: Sequence[Change]) -> None:
-        """Tell each listener of its share of ``changes`` in one call."""
+        """Tell each listener of its share of ``changes`` in one call.
+
+        Should one raise, which is a bug, the others are told all the same before the error goes on.
+        """
         concerned: dict[Subscription, list[Change]] = {}
         for change in changes:
             key = change.record.key
@@ -126,9 +134,9 @@ class Hub:
             for subscription in route.perhaps:
                 if key.startswith(subscription.prefix):
                     concerned.setdefault(subscription, []).append(change)
-        for subscription, share in concerned.items():
-            if subscription.active:
-                subscription.listener(share)
+        with contextlib.ExitStack() as calls:
+            for subscription, share in reversed(concerned.items()):
+                calls.callback(subscription.deliver, share)
 
     def end(self, error: StorageError) -> None:
         """End every subscription, telling each why."""

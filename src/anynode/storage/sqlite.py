@@ -350,18 +350,20 @@ class SqliteStorage:
     def _written(self, limit: Revision | None, done: concurrent.futures.Future[None]) -> None:
         batch, self._writing = self._writing, []
         error = done.exception()
-        if error is None:
+        try:
+            if error is not None:
+                self._fail(batch, error)
+                return
             if limit is not None:
                 self._limit = limit
             if self._lazy_due or any(write.durable for write in self._queue):
                 self._flush()
             self._make_visible(batch)
-        else:
-            self._fail(batch, error)
-        settled, self._settled = self._settled, []
-        for future in settled:
-            if not future.done():
-                future.set_result(error)
+        finally:  # even if a listener raises: those who wait must not wait for ever
+            settled, self._settled = self._settled, []
+            for future in settled:
+                if not future.done():
+                    future.set_result(error)
 
     def _make_visible(self, batch: Sequence[Write]) -> None:
         """Show a committed batch, and the writes behind it that need not wait for theirs."""
@@ -384,11 +386,13 @@ class SqliteStorage:
             if pending.get(key) is write:
                 del pending[key]
         self._unseen -= len(due)
-        self._committed.apply([write.change for write in due])
-        for write in due:
-            if write.future is not None and not write.future.done():
-                write.future.set_result(None)
-            write.future = None
+        try:
+            self._committed.apply([write.change for write in due])
+        finally:
+            for write in due:
+                if write.future is not None and not write.future.done():
+                    write.future.set_result(None)
+                write.future = None
 
     def _fail(self, batch: Sequence[Write], error: BaseException) -> None:
         """Forget all that is not visible; what is visible stays queued and is tried again."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from anynode.storage.hub import Hub
 from anynode.storage.types import Change, Record, Revision, StorageError, StorageUnavailable
 from anynode.testing.storage_suite import Listener
@@ -57,6 +59,20 @@ def test_stopping_inside_a_call_is_safe() -> None:
     watch = hub.subscribe("/", second, after=Revision(0), ended=second.ended)
     hub.publish([change(1, "/a")])
     assert second.changes == []
+
+
+def test_a_listener_that_raises_keeps_nobody_from_hearing() -> None:
+    hub, before, after = small_hub(), Listener(), Listener()
+
+    def broken(changes: Sequence[Change]) -> None:
+        raise RuntimeError("a bug")
+
+    hub.subscribe("/", before, after=Revision(0), ended=before.ended)
+    hub.subscribe("/", broken, after=Revision(0), ended=before.ended)
+    hub.subscribe("/", after, after=Revision(0), ended=after.ended)
+    with pytest.raises(RuntimeError, match="a bug"):
+        hub.publish([change(1, "/a")])
+    assert (len(before.changes), len(after.changes)) == (1, 1)
 
 
 def test_the_window_is_bounded_and_says_where_it_begins() -> None:

@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -18,6 +18,7 @@ from anynode.aio.clock import SystemClock
 from anynode.storage import log
 from anynode.storage.sqlite import LAZY_SECONDS, Retention, SqliteStorage
 from anynode.storage.types import (
+    Change,
     Compacted,
     Revision,
     Storage,
@@ -231,6 +232,21 @@ async def test_lazy_writes_behind_a_durable_one_wait_for_their_turn_only(path: p
         assert [write.visible for write in storage._queue] == [True], "acknowledged, and written with the next batch"
         await clock.advance(LAZY_SECONDS)
         await until(lambda: not storage._writing and not storage._queue)
+
+
+async def test_a_listener_that_raises_does_not_hang_its_writers(path: pathlib.Path) -> None:
+    said: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(str(context["exception"])))
+
+    def broken(changes: Sequence[Change]) -> None:
+        raise RuntimeError("a bug")
+
+    async with SqliteStorage(path, clock=SystemClock()) as storage:
+        await storage.watch("/", broken, after=now(storage), ended=Listener().ended)
+        async with asyncio.timeout(5):
+            await storage.put("/a", b"1")
+        assert await storage.get("/a") is not None
+    assert said == ["a bug"]
 
 
 async def test_the_interpreter_is_handed_over_quickly_while_a_store_is_open(path: pathlib.Path) -> None:
