@@ -37,6 +37,15 @@ class _Index:
         for value in self.values_of(obj):
             self.entries.setdefault(value, {})[key] = obj
 
+    def replace(self, key: ObjectKey, old: Object, new: Object) -> None:
+        before, after = [*self.values_of(old)], [*self.values_of(new)]
+        if before == after:
+            for value in after:
+                self.entries[value][key] = new
+        else:
+            self.discard(key, old)
+            self.add(key, new)
+
     def discard(self, key: ObjectKey, obj: Object) -> None:
         for value in self.values_of(obj):
             held = self.entries.get(value)
@@ -86,14 +95,16 @@ class Store:
     def put(self, key: ObjectKey, obj: Object) -> Object | None:
         """Hold ``obj``; the state before, if there was one."""
         old = self._objects.get(key)
-        if old is not None:
-            self._check(key, old)
-            for index in self._indexes.values():
-                index.discard(key, old)
         self._objects[key] = obj
-        self._namespaces.setdefault(key.namespace, {})[key] = obj
-        for index in self._indexes.values():
-            index.add(key, obj)
+        if old is None:
+            self._namespaces.setdefault(key.namespace, {})[key] = obj
+            for index in self._indexes.values():
+                index.add(key, obj)
+        else:
+            self._check(key, old)
+            self._namespaces[key.namespace][key] = obj
+            for index in self._indexes.values():
+                index.replace(key, old, obj)
         if self._digests is not None:
             self._digests[key] = _digest(obj)
         return old
