@@ -2,7 +2,7 @@
 
 ``async with VirtualNode(config, client) as node`` returns when the node is registered and runs its pods; leaving the
 block stops the node and leaves its pods running. Nodes of one process share a ``NodeGroup``: one mirror of pods, nodes
-and services, one heartbeat queue, one event recorder. Holds wiring only.
+and services, one engine for pods, one heartbeat queue, one event recorder. Holds wiring only.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from anynode.node import serving_certificate
 from anynode.node.node_controller import NodeController
 from anynode.node.node_object import Machine, NodeSettings
 from anynode.node.pod_controller import PodController, PodSettings
+from anynode.node.pod_engine import PodEngine
 from anynode.node.pod_lookups import PodLookups
 from anynode.provider import Provider, ProviderSettings
 from anynode.providers import registry
@@ -117,6 +118,7 @@ class NodeGroup:
         )
         self.lookups = PodLookups(client, clock=self.clock, services=self._services_for)
         self.router = PodRouter(self.pods)
+        self.engine = PodEngine(client, clock=self.clock)
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -125,6 +127,7 @@ class NodeGroup:
             tasks.start("informers", self._factory.run)
             tasks.start("events", self.recorder.run)
             tasks.start("heartbeats", self.nodes.run)
+            await stack.enter_async_context(self.engine)
             await self._factory.wait_synced()
             self._stack = stack.pop_all()
         return self
@@ -207,7 +210,7 @@ class VirtualNode:
                 if config.container_events is None
                 else config.container_events,
             ),
-            client=client,
+            engine=self.group.engine,
             provider=self.provider,
             pods=self.group.pods,
             lookups=self.group.lookups,

@@ -1,8 +1,8 @@
-"""All pods of one node: from the informer and the provider's reports to workers, and their statuses to the API.
+"""All pods of one node: from the informer and the provider's reports to workers.
 
-In: pods bound to this node (``spec.nodeName``) and reports. Out: one worker per pod, synced when something changed and
-never twice at a time; one status PATCH per change, coalesced and tried again; removal of API objects whose pods were
-ended. After a restart of the process, what the provider holds is taken over by UID; what nobody wants is removed.
+In: pods bound to this node (``spec.nodeName``) and reports. Out: one worker per pod, woken through the ``PodEngine``
+when something changed. After a restart of the process, what the provider holds is taken over by UID; what nobody wants
+is removed.
 Source: kubelet ``pkg/kubelet/pod_workers.go``, ``pkg/kubelet/status/status_manager.go``, 1.36.
 """
 
@@ -10,14 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable, Mapping
 
-from anynode.aio.backoff import Backoff
 from anynode.aio.clock import Clock
-from anynode.aio.tasks import Supervisor
-from anynode.api.errors import Conflict, NotFound
 from anynode.api.formats import Quantity
 from anynode.api.objects import (
     Object,
@@ -28,25 +24,18 @@ from anynode.api.objects import (
     resource_version_of,
     uid_of,
 )
-from anynode.api.resources import known
-from anynode.client.api_client import ApiClient, PatchKind
-from anynode.informers.controller import Controller, Done, Outcome
 from anynode.informers.informer import Delta, Informer
 from anynode.informers.recorder import EventRecorder
-from anynode.informers.workqueue import Workqueue
 from anynode.node import pod_admission, pod_status
 from anynode.node.handlers import Handlers
+from anynode.node.pod_engine import PodEngine
 from anynode.node.pod_lookups import NodeSide, PodLookups
-from anynode.node.pod_worker import PodContext, PodWorker, status_patch
-from anynode.node.probes import Prober, ProbeRun
-from anynode.provider import ContainerReport, PodRecord, Provider
+from anynode.node.pod_worker import PodContext, PodWorker
+from anynode.provider import ContainerReport, PodRecord, Provider, ProviderError
 
 logger = logging.getLogger(__name__)
 
-PODS = known("pods")
-STATUS_WRITERS = 16
 ORPHAN_SECONDS = 60.0
-TRY_AGAIN = Backoff(first_seconds=1.0, most_seconds=60.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +48,6 @@ class PodSettings:
     allocatable: Mapping[str, str]
     node_labels: Callable[[], Mapping[str, str]]
     node_os: str = "linux"
-    status_writers: int = STATUS_WRITERS
     container_events: bool = True
     """Whether Pulled, Created, Started and Killing are told; three writes per container that a simulation can spare."""
 
@@ -71,7 +59,7 @@ class PodController:
         self,
         settings: PodSettings,
         *,
-        client: ApiClient,
+        engine: PodEngine,
         provider: Provider,
         pods: Informer,
         lookups: PodLookups,
@@ -81,7 +69,7 @@ class PodController:
     ) -> None:
         """``pods`` holds at least this node's pods; ``subscribe`` gives only theirs, where the informer holds more."""
         self._settings = settings
-        self._client = client
+        self._engine = engine
         self._provider = provider
         self._pods = pods
         self._subscribe = subscribe or pods.subscribe
@@ -90,16 +78,23 @@ class PodController:
         self._clock = clock
         self._workers: dict[Uid, PodWorker] = {}
         self._by_key: dict[ObjectKey, Uid] = {}
-        self._queue: Workqueue[Uid] = Workqueue(clock=clock)
-        self._statuses: Controller[Uid] = Controller(
-            "pod-status", self._write_status, clock=clock, workers=settings.status_writers
-        )
-        handlers = Handlers(provider=provider, clock=clock)
-        self._prober = Prober(handlers, clock=clock, result=self._probed, failure=self._unhealthy)
-        self._handlers = handlers
         self._used: dict[str, Quantity] = {}
         self._requests: dict[Uid, dict[str, Quantity]] = {}
-        self._context: PodContext | None = None
+        self._context = PodContext(
+            node_name=settings.node_name,
+            cluster_id=settings.cluster_id,
+            side=NodeSide(host_ip=settings.host_ip, allocatable=settings.allocatable),
+            provider=provider,
+            lookups=lookups,
+            recorder=recorder,
+            handlers=Handlers(provider=provider, clock=clock),
+            clock=clock,
+            engine=engine,
+            container_events=settings.container_events,
+            admit=self._admit,
+            ended=self._release,
+            removed=self._forget,
+        )
         self._held: dict[Uid, PodRecord] = {}
         self._ready = asyncio.Event()
 
@@ -122,50 +117,17 @@ class PodController:
         await self._ready.wait()
 
     async def run(self) -> None:
-        """Run pods until cancelled; then they are left running. The informer is run by whoever owns it."""
-        async with self._provider.run(self._reported), Supervisor("pods", clock=self._clock) as tasks:
-            side = NodeSide(host_ip=self._settings.host_ip, allocatable=self._settings.allocatable)
-            self._context = PodContext(
-                node_name=self._settings.node_name,
-                cluster_id=self._settings.cluster_id,
-                side=side,
-                provider=self._provider,
-                lookups=self._lookups,
-                recorder=self._recorder,
-                handlers=self._handlers,
-                prober=self._prober,
-                clock=self._clock,
-                tasks=tasks,
-                container_events=self._settings.container_events,
-                wake_after=self._wake_after,
-                changed=self._statuses.queue.add,
-                admit=self._admit,
-            )
-            tasks.start("probes", self._prober.run)
-            tasks.start("timers", self._queue.run)
-            tasks.start("statuses", self._statuses.run)
-            await self._pods.wait_synced()
-            self._held = {Uid(each.identity.uid): each for each in await self._provider.list()}
-            self._subscribe(self._changed)
-            self._ready.set()
-            tasks.start("orphans", self._remove_orphans, restart=TRY_AGAIN)
-            while True:
-                uid = await self._queue.get()
-                tasks.start(f"pod {uid}", functools.partial(self._sync, uid), restart=TRY_AGAIN)
-
-    async def _sync(self, uid: Uid) -> None:
-        worker = self._workers.get(uid)
-        if worker is not None:
-            await worker.sync()
-            if worker.removed:
-                self._forget(worker)
-        self._queue.done(uid)
-
-    def _wake_after(self, uid: Uid, seconds: float) -> None:
-        if seconds <= 0:
-            self._queue.add(uid)
-        else:
-            self._queue.add_after(uid, seconds)
+        """Run pods until cancelled; then they are left running. Informer and engine are run by whoever owns them."""
+        async with self._provider.run(self._reported):
+            try:
+                await self._pods.wait_synced()
+                self._held = {Uid(each.identity.uid): each for each in await self._provider.list()}
+                self._subscribe(self._changed)
+                self._ready.set()
+                await self._remove_orphans()
+            finally:
+                for worker in self._workers.values():
+                    worker.running_here = False
 
     # -- what comes in
 
@@ -188,21 +150,16 @@ class PodController:
         if worker.written_version and worker.written_version == resource_version_of(delta.obj):
             return  # the echo of our own write
         self._take_status(worker, delta.obj)
-        self._queue.add(uid)
-        if worker.ended:
-            self._statuses.queue.add(uid)
+        self._engine.wake(worker)
 
     def _add(self, uid: Uid, key: ObjectKey, pod: Object) -> None:
-        context = self._context
-        if context is None:
-            return
-        worker = PodWorker(context, pod, self._held.pop(uid, None))
+        worker = PodWorker(self._context, pod, self._held.pop(uid, None))
         worker.update(pod)
         self._workers[uid] = worker
         self._by_key[key] = uid
         if worker.admitted and not worker.ended:
             self._account(uid, pod)
-        self._queue.add(uid)
+        self._engine.wake(worker)
 
     def _vanished(self, uid: Uid, last: Object) -> None:
         worker = self._workers.get(uid)
@@ -211,7 +168,7 @@ class PodController:
         if self._by_key.get(key_of(last)) == uid:
             del self._by_key[key_of(last)]
         worker.vanish(last)
-        self._queue.add(uid)
+        self._engine.wake(worker)
 
     def _take_status(self, worker: PodWorker, pod: Object) -> None:
         """Believe the mirror unless it is older than what our own write was answered."""
@@ -223,17 +180,7 @@ class PodController:
     def _reported(self, report: ContainerReport) -> None:
         worker = self._workers.get(report.uid)
         if worker is not None and worker.observe(report) and not worker.syncing:
-            self._queue.add(report.uid)
-
-    def _probed(self, run: ProbeRun, success: bool) -> None:
-        worker = self._workers.get(run.uid)
-        if worker is not None:
-            worker.probe_result(run.container["name"], run.attempt, run.kind, success)
-            self._queue.add(run.uid)
-
-    def _unhealthy(self, run: ProbeRun, message: str) -> None:
-        field = f"spec.containers{{{run.container['name']}}}"
-        self._recorder.event(run.pod, "Warning", "Unhealthy", message, field_path=field)
+            self._engine.wake(worker)
 
     # -- admission
 
@@ -271,28 +218,6 @@ class PodController:
         if self._by_key.get(key) == worker.uid:
             del self._by_key[key]
 
-    # -- what goes out
-
-    async def _write_status(self, uid: Uid) -> Outcome:
-        worker = self._workers.get(uid)
-        if worker is None or worker.gone:
-            return Done()
-        ended, status = worker.ended, worker.status  # what happens while we write is written next
-        if ended:
-            self._release(uid)
-        key = key_of(worker.pod)
-        patch = status_patch(worker.api_status, status) if worker.published else {}
-        try:
-            if patch:
-                body = {"metadata": {"uid": uid}, "status": patch}
-                answer = await self._client.patch(PODS, key, body, kind=PatchKind.STRATEGIC, subresource="status")
-                worker.wrote(answer)
-            if ended and worker.status is status and is_deleting(worker.pod):
-                await self._client.delete(PODS, key, grace_seconds=0, uid=uid)
-        except (NotFound, Conflict):
-            return Done()  # gone, or another pod has the name: the informer tells
-        return Done()
-
     async def _remove_orphans(self) -> None:
         """Pods the provider holds and nobody wants; seen twice, as what was just made may not be known yet."""
         suspects = set(self._held)
@@ -300,9 +225,15 @@ class PodController:
         while True:
             for uid in suspects:
                 if uid not in self._workers:
-                    logger.info("pod that nobody wants is removed", extra={"uid": uid})
-                    await self._provider.delete(uid)
+                    await self._remove_orphan(uid)
             await self._clock.sleep(ORPHAN_SECONDS)
             held = {Uid(each.identity.uid) for each in await self._provider.list()}
             suspects = held - self._workers.keys()
-            await self._clock.sleep(0)
+
+    async def _remove_orphan(self, uid: Uid) -> None:
+        try:
+            await self._provider.delete(uid)
+        except ProviderError as error:
+            logger.warning("pod that nobody wants could not be removed", extra={"uid": uid, "why": error.message})
+        else:
+            logger.info("pod that nobody wants was removed", extra={"uid": uid})

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import datetime
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
@@ -23,7 +23,6 @@ from anynode.api.objects import (
     Object,
     ResourceVersion,
     Uid,
-    find_condition,
     get_path,
     is_deleting,
     key_of,
@@ -31,11 +30,11 @@ from anynode.api.objects import (
     resource_version_of,
 )
 from anynode.informers.recorder import EventRecorder
-from anynode.node import pod_machine, pod_plan, pod_status
+from anynode.node import pod_machine, pod_plan, pod_recovery, pod_status
 from anynode.node.handlers import HandlerError, HandlerFailed, Handlers
 from anynode.node.pod_lookups import NodeSide, PodLookups
 from anynode.node.pod_machine import ContainerRecord, Kill, Kind, PodState, Start
-from anynode.node.probes import ProbeKind, Prober
+from anynode.node.probes import ProbeKind, Prober, ProbeRun
 from anynode.provider import (
     ContainerReport,
     ContainerState,
@@ -61,6 +60,17 @@ ROUTINE = ("Pulled", "Created", "Started", "Killing")
 DEADLINE = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 
 
+class Engine(Protocol):
+    """What wakes workers and writes their statuses; see ``pod_engine``."""
+
+    prober: Prober
+    tasks: Supervisor
+
+    def wake(self, worker: PodWorker, seconds: float = 0.0) -> None: ...
+
+    def changed(self, worker: PodWorker) -> None: ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PodContext:
     """What all pods of a node share."""
@@ -72,15 +82,14 @@ class PodContext:
     lookups: PodLookups
     recorder: EventRecorder
     handlers: Handlers
-    prober: Prober
     clock: Clock
-    tasks: Supervisor
+    engine: Engine
     container_events: bool
-    wake_after: Callable[[Uid, float], None]
-    """Have a pod synced again after so many seconds."""
-    changed: Callable[[Uid], None]
-    """A pod's status is to be written."""
     admit: Callable[[Object], tuple[str, str] | None]
+    ended: Callable[[Uid], None]
+    """A pod needs nothing of the node's resources any more."""
+    removed: Callable[[PodWorker], None]
+    """Nothing of a pod is left."""
 
 
 class PodWorker:
@@ -99,6 +108,8 @@ class PodWorker:
         """The API object is gone (or another one has its name)."""
         self.ended = False
         """Everything was stopped for good; the status is the last."""
+        self.running_here = True
+        """The node is there; without it nothing more is done for the pod."""
         self.removed = False
         """The provider holds nothing of it any more."""
         self.published = False
@@ -142,7 +153,7 @@ class PodWorker:
         if self._is_early(report):
             self._early[report.container] = report
             self._early_until = self._context.clock.monotonic() + EARLY_SECONDS
-            self._context.wake_after(self.uid, EARLY_SECONDS)
+            self._context.engine.wake(self, EARLY_SECONDS)
             return False
         self._early.pop(report.container, None)
         now = self._context.clock.monotonic()
@@ -156,7 +167,7 @@ class PodWorker:
         if report.state is ContainerState.RUNNING:
             self._began(*found, report)
         elif report.state is ContainerState.TERMINATED:
-            self._context.prober.remove(self.uid, report.container)
+            self._context.engine.prober.remove(self.uid, report.container)
         return True
 
     def _is_early(self, report: ContainerReport) -> bool:
@@ -182,11 +193,18 @@ class PodWorker:
     def _take_early(self) -> None:
         for report in tuple(self._early.values()):
             if self.observe(report):
-                self._context.wake_after(self.uid, 0)
+                self._context.engine.wake(self, 0)
 
-    def probe_result(self, container: str, attempt: int, kind: ProbeKind, success: bool) -> None:
+    @property
+    def handlers(self) -> Handlers:
+        """What tries this pod's probes."""
+        return self._context.handlers
+
+    def probed(self, run: ProbeRun, success: bool) -> None:
+        """A probe's result that counts."""
+        container, kind = run.container["name"], run.kind
         record = self.state.records.get(container)
-        if record is None or not record.running or record.report is None or record.report.attempt != attempt:
+        if record is None or not record.running or record.report is None or record.report.attempt != run.attempt:
             return
         if kind is ProbeKind.READINESS:
             record.ready = success
@@ -196,9 +214,14 @@ class PodWorker:
             found = pod_machine.find_container(self.pod, container)
             record.started = True
             record.ready = found is not None and "readinessProbe" not in found[0]
-            self._context.prober.container_started(self.uid, container, self._age(record.report))
+            self._context.engine.prober.container_started(self.uid, container, self._age(record.report))
         else:
             record.startup_failed = True
+        self._context.engine.wake(self)
+
+    def unhealthy(self, run: ProbeRun, message: str) -> None:
+        """One failed try of a probe."""
+        self._event(run.container, "Warning", "Unhealthy", message)
 
     def _began(self, container: Object, kind: Kind, report: ContainerReport) -> None:
         """A new attempt runs: probes begin."""
@@ -213,7 +236,8 @@ class PodWorker:
         if before is not None and before.get("containerID") == report.container_id and before.get("started"):
             record.started, record.ready = True, bool(before.get("ready"))
         if any(container.get(each.field) is not None for each in ProbeKind) and not self.ended:
-            self._context.prober.add(
+            self._context.engine.prober.add(
+                self,
                 self.pod,
                 container,
                 report.attempt,
@@ -242,8 +266,7 @@ class PodWorker:
         """Take over what the provider holds; what the API says ran and the provider lost has ended."""
         start = self.api_status.get("startTime")
         self.state.started_at = parse_time(start) if start else None
-        for each in (*(self.api_status.get("initContainerStatuses") or ()), *self._main_statuses()):
-            self._recover_status(each, held=record is not None)
+        pod_recovery.recover(self.state, self.uid, held=record is not None, now=self._context.clock.monotonic())
         if record is not None:
             self.state.sandbox = record.sandbox
             for report in record.containers:
@@ -253,10 +276,6 @@ class PodWorker:
         if self.api_status.get("phase") in pod_status.TERMINAL:
             self.ended = not self.state.any_running
 
-    def _main_statuses(self) -> Sequence[Object]:
-        found: Sequence[Object] = self.api_status.get("containerStatuses") or ()
-        return found
-
     def _api_container(self, name: str) -> Object | None:
         for key in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
             for each in self.api_status.get(key) or ():
@@ -264,40 +283,6 @@ class PodWorker:
                     found: Object = each
                     return found
         return None
-
-    def _recover_status(self, status: Object, *, held: bool) -> None:
-        """What the API says of one container becomes a report; the provider's own reports come later and win."""
-        current = status.get("state") or {}
-        last = (status.get("lastState") or {}).get("terminated")
-        attempt = int(status.get("restartCount") or 0)
-        name = status["name"]
-        ended = current.get("terminated") or (last if "waiting" in current else None)
-        if "running" in current and not held:
-            ended = {"exitCode": 137, "reason": pod_status.UNKNOWN_REASON, "message": pod_status.LOCATED}
-        if last is not None and ended is not last and attempt > 0:
-            self.state.observe(self._report_of(name, attempt - 1, last, status), self._context.clock.monotonic())
-        if ended is not None:
-            self.state.observe(self._report_of(name, attempt, ended, status), self._context.clock.monotonic())
-        self.state.record(name).attempts_before = attempt + 1 if ended is not None else attempt
-
-    def _report_of(self, name: str, attempt: int, ended: Object, status: Object) -> ContainerReport:
-        def moment(key: str) -> datetime.datetime | None:
-            return parse_time(ended[key]) if ended.get(key) else None
-
-        return ContainerReport(
-            uid=self.uid,
-            container=name,
-            attempt=attempt,
-            state=ContainerState.TERMINATED,
-            container_id=ended.get("containerID") or status.get("containerID") or "",
-            image_id=status.get("imageID") or "",
-            exit_code=int(ended.get("exitCode") or 0),
-            signal=int(ended.get("signal") or 0),
-            reason=ended.get("reason") or "",
-            message=ended.get("message") or "",
-            started_at=moment("startedAt"),
-            finished_at=moment("finishedAt"),
-        )
 
     # -- one pass
 
@@ -350,6 +335,7 @@ class PodWorker:
         self.state.failure = (reason, f"Pod was rejected: {message}")
         self._publish()
         self.ended = True
+        self._context.ended(self.uid)
         return False
 
     def _deadline_passed(self) -> bool:
@@ -357,7 +343,7 @@ class PodWorker:
         if left is None or self.state.failure is not None:
             return self.state.failure is not None
         if left > 0:
-            self._context.wake_after(self.uid, left)
+            self._context.engine.wake(self, left)
             return False
         reason, message = DEADLINE
         self._context.recorder.event(self.pod, "Normal", reason, message)
@@ -375,7 +361,7 @@ class PodWorker:
         if status != self.status or not self.published:
             self.status = status
             self.published = True
-            context.changed(self.uid)
+            context.engine.changed(self)
         return status
 
     async def _create(self) -> bool:
@@ -400,14 +386,14 @@ class PodWorker:
         self._mount_failures = 0
         if pod_plan.shows_live_objects(self.pod) and isinstance(context.provider, VolumeUpdates):
             self._refresh_at = context.clock.monotonic() + REFRESH_SECONDS
-            context.wake_after(self.uid, REFRESH_SECONDS)
+            context.engine.wake(self, REFRESH_SECONDS)
         return True
 
     def _mount_failed(self, reason: str, message: str) -> None:
         self._context.recorder.event(self.pod, "Warning", reason, message)
         delay = min(MOUNT_FIRST_SECONDS * 2**self._mount_failures, MOUNT_MOST_SECONDS)
         self._mount_failures = min(self._mount_failures + 1, 20)
-        self._context.wake_after(self.uid, delay)
+        self._context.engine.wake(self, delay)
 
     async def _refresh(self) -> None:
         """Show running containers what ConfigMaps, Secrets, tokens and the pod's own fields say now."""
@@ -415,7 +401,7 @@ class PodWorker:
         if context.clock.monotonic() < self._refresh_at or not isinstance(context.provider, VolumeUpdates):
             return
         self._refresh_at = context.clock.monotonic() + REFRESH_SECONDS
-        context.wake_after(self.uid, REFRESH_SECONDS)
+        context.engine.wake(self, REFRESH_SECONDS)
         lookups = await context.lookups.for_volumes(self.pod, context.side)
         try:
             await context.provider.update_volumes(self.uid, pod_plan.volumes(self.pod, lookups))
@@ -429,7 +415,7 @@ class PodWorker:
             return
         if plan.kill_pod:
             await self._kill_all(None, first=True)
-            self._context.wake_after(self.uid, 0)
+            self._context.engine.wake(self, 0)
             return
         for kill in plan.kills:
             await self._kill(kill)
@@ -483,7 +469,7 @@ class PodWorker:
             where = pod_machine.display(self.pod)
             self._event(container, "Warning", "BackOff", f"Back-off restarting failed container {name} in pod {where}")
             self._publish()
-        self._context.wake_after(self.uid, max(0.0, until - self._context.clock.monotonic()))
+        self._context.engine.wake(self, max(0.0, until - self._context.clock.monotonic()))
 
     async def _ensure_image(self, container: Object, record: ContainerRecord) -> bool:
         context = self._context
@@ -520,7 +506,7 @@ class PodWorker:
             self._event(container, "Warning", "Failed", "Error: ImagePullBackOff")
             self._publish()
         left = record.pulls.updated_at + record.pulls.seconds - self._context.clock.monotonic()
-        self._context.wake_after(self.uid, max(0.0, left))
+        self._context.engine.wake(self, max(0.0, left))
 
     def _image_failed(self, container: Object, record: ContainerRecord, error: ImageError) -> None:
         image = container.get("image")
@@ -535,13 +521,13 @@ class PodWorker:
         record.trouble = (error.reason, error.message)
         self._publish()
         delay = PULL_RETRY_SECONDS if error.reason == "ErrImagePull" else RETRY_SECONDS
-        self._context.wake_after(self.uid, delay)
+        self._context.engine.wake(self, delay)
 
     def _start_failed(self, container: Object, record: ContainerRecord, reason: str, message: str) -> None:
         self._event(container, "Warning", "Failed", f"Error: {message}")
         record.trouble = (reason, message)
         self._publish()
-        self._context.wake_after(self.uid, RETRY_SECONDS if not record.terminated else 0)
+        self._context.engine.wake(self, RETRY_SECONDS if not record.terminated else 0)
 
     async def _post_start(self, container: Object, record: ContainerRecord) -> bool:
         hook = get_path(container, "lifecycle", "postStart")
@@ -595,7 +581,7 @@ class PodWorker:
             if waiting is not None:
                 await asyncio.wait([waiting], timeout=max(0.0, deadline - context.clock.monotonic()))
         left = max(float(pod_machine.MINIMUM_GRACE_SECONDS), deadline - context.clock.monotonic())
-        context.prober.remove(self.uid, name, (ProbeKind.LIVENESS, ProbeKind.STARTUP))
+        context.engine.prober.remove(self.uid, name, (ProbeKind.LIVENESS, ProbeKind.STARTUP))
         self._ending += 1
         self._take_early()
         try:
@@ -666,7 +652,7 @@ class PodWorker:
         def turn(deadline: float) -> asyncio.Future[None] | None:
             if not before:
                 return None
-            return self._context.tasks.start(f"turn {container['name']}", all_ended)
+            return self._context.engine.tasks.start(f"turn {container['name']}", all_ended)
 
         await self._kill(Kill(container=container, message=""), grace=grace, quiet=not first, turn=turn)
 
@@ -680,7 +666,7 @@ class PodWorker:
             if found is not None and found[1] is not Kind.EPHEMERAL:
                 await self._kill(Kill(container=found[0], message="killing"), grace=0)
         pod_machine.forget_all(self.state)
-        self._context.wake_after(self.uid, 0)
+        self._context.engine.wake(self, 0)
 
     async def _try_kill_all(self, grace: int | None, first: bool) -> None:
         """A provider that cannot stop something now is asked again."""
@@ -696,12 +682,14 @@ class PodWorker:
         context = self._context
         if self.state.records or self.state.sandbox is not None:
             self._publish()
-        context.prober.remove(self.uid, None, (ProbeKind.LIVENESS, ProbeKind.STARTUP))
+        context.engine.prober.remove(self.uid, None, (ProbeKind.LIVENESS, ProbeKind.STARTUP))
         first = True
         while self.state.any_running:
             self._grace_changed.clear()
-            killer = context.tasks.start(f"stop {self.uid}", functools.partial(self._try_kill_all, self._grace, first))
-            shorter = context.tasks.start(f"grace {self.uid}", self._grace_changed.wait)
+            killer = context.engine.tasks.start(
+                f"stop {self.uid}", functools.partial(self._try_kill_all, self._grace, first)
+            )
+            shorter = context.engine.tasks.start(f"grace {self.uid}", self._grace_changed.wait)
             try:
                 await asyncio.wait({killer, shorter}, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -710,68 +698,17 @@ class PodWorker:
             with contextlib.suppress(asyncio.CancelledError):
                 await killer
             first = False
-        context.prober.remove(self.uid)
+        context.engine.prober.remove(self.uid)
         self._publish(stopped=True)
         self.ended = True
         await self._leave()
 
     async def _leave(self) -> None:
         """With the API object gone nothing is left to keep for."""
+        self._context.ended(self.uid)
         if self.gone and not self.removed:
             await self._context.provider.delete(self.uid)
             self.removed = True
+            self._context.removed(self)
         elif is_deleting(self.pod):
-            self._context.changed(self.uid)
-
-
-def own_conditions(conditions: Sequence[Object]) -> Mapping[str, Object]:
-    """Condition type -> condition, of those a kubelet writes."""
-    return {each["type"]: each for each in conditions if each.get("type") in pod_status.OWN_CONDITIONS}
-
-
-def status_patch(current: Object, wanted: Object) -> Object:
-    """The strategic merge patch of the status; empty when nothing of ours differs.
-
-    Conditions are merged by type: others' are left alone. What is gone is set to null.
-    """
-    patch: Object = {}
-    for key, value in wanted.items():
-        if key == "conditions":
-            changed = _conditions_patch(current.get("conditions") or (), value)
-            if changed:
-                patch["conditions"] = changed
-        elif key not in current or current[key] != value:
-            patch[key] = _map_patch(current.get(key), value)
-    for key in current:
-        if key in wanted or key in ("conditions", "resourceClaimStatuses", "nominatedNodeName", "resize"):
-            continue
-        patch[key] = None
-    return patch
-
-
-def _map_patch(current: object, wanted: object) -> object:
-    if isinstance(current, dict) and isinstance(wanted, dict):
-        removed = dict.fromkeys(current.keys() - wanted.keys())
-        changed = {
-            key: _map_patch(current.get(key), value) for key, value in wanted.items() if current.get(key) != value
-        }
-        return {**removed, **changed}
-    return wanted
-
-
-def _conditions_patch(current: Sequence[Object], wanted: Sequence[Object]) -> list[Object]:
-    changed: list[Object] = []
-    for condition in wanted:
-        old = find_condition(current, condition["type"])
-        if condition["type"] not in pod_status.OWN_CONDITIONS:
-            continue
-        if old is None:
-            changed.append(condition)
-            continue
-        difference = {key: value for key, value in condition.items() if old.get(key) != value}
-        difference.update({key: None for key in old if key not in condition and old[key] is not None})
-        if difference:
-            changed.append({**difference, "type": condition["type"]})
-    types = {condition["type"] for condition in wanted}
-    changed += [{"$patch": "delete", "type": name} for name in own_conditions(current) if name not in types]
-    return changed
+            self._context.engine.changed(self)

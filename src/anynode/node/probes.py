@@ -12,7 +12,7 @@ import dataclasses
 import enum
 import functools
 import heapq
-from collections.abc import Callable
+from typing import Protocol
 
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
@@ -34,10 +34,26 @@ class ProbeKind(enum.Enum):
         return f"{self.value.lower()}Probe"
 
 
+class ProbeOwner(Protocol):
+    """Whose probes they are: tries them, and is told what comes of it."""
+
+    @property
+    def handlers(self) -> Handlers: ...
+
+    def probed(self, run: ProbeRun, success: bool) -> None:
+        """A result that counts."""
+        ...
+
+    def unhealthy(self, run: ProbeRun, message: str) -> None:
+        """One failed try."""
+        ...
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ProbeRun:
     """One probe of one attempt of a container."""
 
+    owner: ProbeOwner
     uid: Uid
     pod: Object
     container: Object
@@ -77,32 +93,42 @@ class ProbeRun:
         return success
 
 
-ResultSink = Callable[[ProbeRun, bool], None]
-FailureSink = Callable[[ProbeRun, str], None]
-
-
 class Prober:
-    """All probes of one node."""
+    """All probes of a process."""
 
-    def __init__(self, handlers: Handlers, *, clock: Clock, result: ResultSink, failure: FailureSink) -> None:
-        self._handlers = handlers
+    def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._result = result
-        self._failure = failure
         self._due: list[tuple[float, int, ProbeRun]] = []
         self._runs: dict[Uid, list[ProbeRun]] = {}
         self._serial = 0
         self._changed = asyncio.Event()
         self._room = asyncio.Semaphore(CONCURRENT)
 
-    def add(self, pod: Object, container: Object, attempt: int, *, pod_ip: str, started: bool, age: float) -> None:
+    def add(
+        self,
+        owner: ProbeOwner,
+        pod: Object,
+        container: Object,
+        attempt: int,
+        *,
+        pod_ip: str,
+        started: bool,
+        age: float,
+    ) -> None:
         """Begin probing an attempt; ``age``: how many seconds it has been running."""
         uid = Uid(meta(pod).get("uid", ""))
         for kind in ProbeKind:
             if container.get(kind.field) is None or (kind is ProbeKind.STARTUP and started):
                 continue
             run = ProbeRun(
-                uid=uid, pod=pod, container=container, kind=kind, attempt=attempt, pod_ip=pod_ip, started=started
+                owner=owner,
+                uid=uid,
+                pod=pod,
+                container=container,
+                kind=kind,
+                attempt=attempt,
+                pod_ip=pod_ip,
+                started=started,
             )
             self._runs.setdefault(uid, []).append(run)
             if started or kind is ProbeKind.STARTUP:
@@ -169,19 +195,19 @@ class Prober:
         success: bool | None = True
         async with self._room:
             try:
-                await self._handlers.probe(run.pod, run.container, run.spec, run.pod_ip)
+                await run.owner.handlers.probe(run.pod, run.container, run.spec, run.pod_ip)
             except HandlerFailed as error:
                 success = False
                 if not run.stopped:
-                    self._failure(run, f"{run.kind.value} probe failed: {error}")
+                    run.owner.unhealthy(run, f"{run.kind.value} probe failed: {error}")
             except HandlerError as error:
                 success = None
                 if not run.stopped:
-                    self._failure(run, f"{run.kind.value} probe errored and resulted in unknown state: {error}")
+                    run.owner.unhealthy(run, f"{run.kind.value} probe errored and resulted in unknown state: {error}")
         if run.stopped:
             return
         counted = None if success is None else run.judge(success)
         if counted is not None:
-            self._result(run, counted)
+            run.owner.probed(run, counted)
         if not run.stopped:
             self._schedule(run, max(0.0, run.period_seconds - (self._clock.monotonic() - began)))

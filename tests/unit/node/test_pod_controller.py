@@ -21,8 +21,9 @@ from anynode.client.api_client import ApiClient, PatchKind
 from anynode.informers.informer import InformerFactory
 from anynode.informers.recorder import EventRecorder
 from anynode.node.pod_controller import PodController, PodSettings
+from anynode.node.pod_engine import PodEngine
 from anynode.node.pod_lookups import PodLookups
-from anynode.node.pod_worker import status_patch
+from anynode.node.status_patch import status_patch
 from anynode.provider import ProviderSettings
 from anynode.providers.sim import PREFIX, SimProvider
 from anynode.testing.clock import FakeClock
@@ -46,6 +47,7 @@ class Harness:
     async def run(self) -> AsyncIterator[PodController]:
         factory = InformerFactory(self.client, clock=self.clock)
         recorder = EventRecorder(self.client, component="kubelet", clock=self.clock)
+        engine = PodEngine(self.client, clock=self.clock)
         controller = PodController(
             PodSettings(
                 node_name="node-1",
@@ -54,14 +56,14 @@ class Harness:
                 allocatable={"cpu": "4", "memory": "8Gi", "pods": "20"},
                 node_labels=dict,
             ),
-            client=self.client,
+            engine=engine,
             provider=self.sim,
             pods=factory.informer(PODS, field_selector="spec.nodeName=node-1"),
             lookups=PodLookups(self.client, clock=self.clock),
             recorder=recorder,
             clock=self.clock,
         )
-        async with Supervisor("test", clock=self.clock) as tasks:
+        async with engine, Supervisor("test", clock=self.clock) as tasks:
             tasks.start("informers", factory.run)
             tasks.start("events", recorder.run)
             tasks.start("pods", controller.run)

@@ -16,9 +16,38 @@ from anynode.node.probes import ProbeKind, Prober, ProbeRun
 from anynode.testing.clock import FakeClock
 
 
+class Owner:
+    """Probes answer as told; keeps when they were asked and what came of it."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.asked: list[tuple[str, float]] = []
+        self.answer: BaseException | None = None
+        self.results: list[tuple[str, bool]] = []
+        self.failures: list[str] = []
+
+    @property
+    def handlers(self) -> Any:
+        return self
+
+    async def probe(self, pod: Object, container: Object, probe: Object, pod_ip: str) -> None:
+        self.asked.append((probe["name"], self.clock.monotonic()))
+        if self.answer is not None:
+            raise self.answer
+
+    def probed(self, run: ProbeRun, success: bool) -> None:
+        self.results.append((run.kind.value, success))
+
+    def unhealthy(self, run: ProbeRun, message: str) -> None:
+        self.failures.append(message)
+
+
 def run_of(kind: ProbeKind, **spec: Any) -> ProbeRun:
     main = container("main", **{kind.field: spec})
-    return ProbeRun(uid=UID, pod=pod(main), container=main, kind=kind, attempt=0, pod_ip="127.1.1.1", started=True)
+    owner = Owner(FakeClock())
+    return ProbeRun(
+        owner=owner, uid=UID, pod=pod(main), container=main, kind=kind, attempt=0, pod_ip="127.1.1.1", started=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,31 +93,10 @@ def test_the_first_try(kind: ProbeKind, spec: dict[str, int], age: float, delay:
     assert run_of(kind, **spec).first_delay(age) == delay
 
 
-class Answers:
-    """Handlers whose probes answer as told, and the times they were asked."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
-        self.asked: list[tuple[str, float]] = []
-        self.answer: BaseException | None = None
-
-    async def probe(self, pod: Object, container: Object, probe: Object, pod_ip: str) -> None:
-        self.asked.append((probe["name"], self.clock.monotonic()))
-        if self.answer is not None:
-            raise self.answer
-
-
 async def test_probes_run_when_due_and_wait_for_startup() -> None:
     clock = FakeClock()
-    answers = Answers(clock)
-    results: list[tuple[str, bool]] = []
-    failures: list[str] = []
-    prober = Prober(
-        answers,  # type: ignore[arg-type]
-        clock=clock,
-        result=lambda run, success: results.append((run.kind.value, success)),
-        failure=lambda run, message: failures.append(message),
-    )
+    owner = Owner(clock)
+    prober = Prober(clock=clock)
     main = container(
         "main",
         startupProbe={"name": "startup", "periodSeconds": 2, "failureThreshold": 5},
@@ -97,45 +105,39 @@ async def test_probes_run_when_due_and_wait_for_startup() -> None:
     )
     async with Supervisor("test", clock=clock) as tasks:
         tasks.start("probes", prober.run)
-        answers.answer = HandlerFailed("not yet")
-        prober.add(pod(main), main, 0, pod_ip="", started=False, age=0.0)
+        owner.answer = HandlerFailed("not yet")
+        prober.add(owner, pod(main), main, 0, pod_ip="", started=False, age=0.0)
         await clock.advance(3)
-        assert [name for name, _ in answers.asked] == ["startup", "startup"]
-        assert failures == ["Startup probe failed: not yet"] * 2
-        answers.answer = None
+        assert [name for name, _ in owner.asked] == ["startup", "startup"]
+        assert owner.failures == ["Startup probe failed: not yet"] * 2
+        owner.answer = None
         await clock.advance(1)
-        assert results == [("Startup", True)]
-        answers.asked.clear()
+        assert owner.results == [("Startup", True)]
+        owner.asked.clear()
         prober.container_started(UID, "main", 4.0)
         await clock.advance(8.5)
-        assert sorted(answers.asked, key=lambda each: each[1]) == [
+        assert sorted(owner.asked, key=lambda each: each[1]) == [
             ("liveness", 4.0), ("readiness", 4.0), ("readiness", 7.0), ("liveness", 8.0),
             ("readiness", 10.0), ("liveness", 12.0),
         ]  # fmt: skip
         prober.remove(UID, "main")
-        answers.asked.clear()
+        owner.asked.clear()
         await clock.advance(20)
-        assert answers.asked == []
+        assert owner.asked == []
 
 
 async def test_a_probe_that_cannot_be_tried_decides_nothing() -> None:
     clock = FakeClock()
-    answers = Answers(clock)
-    answers.answer = HandlerError("no way")
-    results: list[bool] = []
-    prober = Prober(
-        answers,  # type: ignore[arg-type]
-        clock=clock,
-        result=lambda run, success: results.append(success),
-        failure=lambda run, message: None,
-    )
+    owner = Owner(clock)
+    owner.answer = HandlerError("no way")
+    prober = Prober(clock=clock)
     main = container("main", readinessProbe={"name": "r", "periodSeconds": 1, "failureThreshold": 1})
     async with Supervisor("test", clock=clock) as tasks:
         tasks.start("probes", prober.run)
-        prober.add(pod(main), main, 0, pod_ip="", started=True, age=0.0)
+        prober.add(owner, pod(main), main, 0, pod_ip="", started=True, age=0.0)
         await clock.advance(5)
-    assert len(answers.asked) == 6
-    assert results == []
+    assert len(owner.asked) == 6
+    assert owner.results == []
 
 
 def test_ports_by_name_and_number() -> None:
