@@ -47,7 +47,9 @@ from anynode.registry.items import CacheEvent
 from anynode.registry.kinds import Kind, View, views_of
 from anynode.registry.namespaces import NamespaceStore
 from anynode.registry.ownership import ManagedFields
+from anynode.registry.priority_classes import PriorityClassStore
 from anynode.registry.services import ServiceStore
+from anynode.registry.signing_requests import SigningRequestStore
 from anynode.registry.store import Admit, Ownership, ResourceStore
 from anynode.registry.watch_cache import ResourceCache, WatchCache
 from anynode.schema import types as type_table
@@ -63,6 +65,11 @@ LEFT_OUT = frozenset({"apiextensions.k8s.io", "apiregistration.k8s.io", "admissi
 UNSTORED = frozenset({("", "bindings"), ("", "componentstatuses")})
 REVIEWS = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
 RBAC_KINDS = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
+STORES: Mapping[str, type[ResourceStore]] = {
+    "namespaces": NamespaceStore,
+    "certificatesigningrequests.certificates.k8s.io": SigningRequestStore,
+    "priorityclasses.scheduling.k8s.io": PriorityClassStore,
+}
 COMPACT_SECONDS = 300.0
 
 
@@ -150,7 +157,7 @@ class Assembly:
                 addresses=AddressPool(settings.service_network, self._random),
                 ports=PortPool(settings.first_node_port, settings.last_node_port, self._random),
             )  # fmt: skip
-        build = NamespaceStore if kind.resource.qualified == "namespaces" else ResourceStore
+        build = STORES.get(kind.resource.qualified, ResourceStore)
         return build(kind, cache, self._storage, clock=self.clock, random=self._random, ownership=ownership)
 
     def _ownership(self, resource: Resource) -> Ownership | None:
@@ -281,7 +288,10 @@ class Assembly:
         if isinstance(services, ServiceStore):
             services.repair()
         if self.settings.bootstrap:
+            fresh = not self.cache.revision
             await Bootstrap(self.served, self.settings.host, self.settings.port, self.settings.kubernetes_address).run()
+            if fresh:
+                self.cache.forget_history()
         await self._tasks.__aenter__()
         self._tasks.start("watches", self.cache.run)
         expiry = EventExpiry(

@@ -54,7 +54,7 @@ class Reviews:
             if (each.group, each.plural) in known
         }
 
-    def _body(self, request: ApiRequest, api_version: str, kind: str) -> Object:
+    def _body(self, request: ApiRequest, info: RequestInfo, api_version: str, kind: str) -> Object:
         accepted = negotiation.accepted(request.headers.get("accept", ""))
         if accepted.target:
             raise errors.NotAcceptable(
@@ -65,20 +65,24 @@ class Reviews:
         obj = self._bodies.typed(request, api_version, kind, validation=validation, warnings=[])
         said = obj.get("metadata") or {}
         obj = self._bodies.owned(obj, manager_of(request), "", timestamp(self._clock.now()))
-        if said and api_version.startswith("authorization"):
+        if (
+            said
+            and api_version.startswith("authorization")
+            and (kind != "LocalSubjectAccessReview" or said != {"namespace": info.namespace})
+        ):
             path = fields.FieldPath("metadata")
             found = fields.invalid(path, obj["metadata"], "must be empty")
             raise errors.invalid("", "authorization.k8s.io", "", [found.cause()])
         return obj
 
     async def _who_am_i(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
-        obj = self._body(request, "authentication.k8s.io/v1", "SelfSubjectReview")
+        obj = self._body(request, info, "authentication.k8s.io/v1", "SelfSubjectReview")
         metadata = {**(obj.get("metadata") or {}), "creationTimestamp": timestamp(self._clock.now())}
         status = {"userInfo": user_wire(user)}
         return ApiResponse(status=201, obj={**obj, "metadata": metadata, "status": status})
 
     async def _token(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
-        obj = self._body(request, "authentication.k8s.io/v1", "TokenReview")
+        obj = self._body(request, info, "authentication.k8s.io/v1", "TokenReview")
         spec = obj.get("spec") or {}
         if not spec.get("token"):
             raise errors.BadRequest("token is required for TokenReview in authentication")
@@ -95,7 +99,7 @@ class Reviews:
             "localsubjectaccessreviews": "LocalSubjectAccessReview",
             "selfsubjectaccessreviews": "SelfSubjectAccessReview",
         }.get(info.plural, "SubjectAccessReview")
-        obj = self._body(request, "authorization.k8s.io/v1", kind)
+        obj = self._body(request, info, "authorization.k8s.io/v1", kind)
         spec = obj.get("spec") or {}
         found = list(_access_errors(spec, needs_user=kind != "SelfSubjectAccessReview"))
         if found:
@@ -111,7 +115,7 @@ class Reviews:
         return ApiResponse(status=201, obj={**obj, "metadata": obj.get("metadata") or {}, "status": status})
 
     async def _rules(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
-        obj = self._body(request, "authorization.k8s.io/v1", "SelfSubjectRulesReview")
+        obj = self._body(request, info, "authorization.k8s.io/v1", "SelfSubjectRulesReview")
         namespace = (obj.get("spec") or {}).get("namespace") or ""
         if not namespace:
             raise errors.BadRequest("no namespace on request")

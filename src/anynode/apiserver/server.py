@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 IN_PROCESS = "anynode-in-process"
 """A request with this header is answered with the decoded object instead of bytes."""
 MOST_READING, MOST_WRITING = 400, 200
+OUTDATED = {"endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
+"""Resources whose use is warned of."""
 READS = frozenset({"get", "list", "watch"})
 
 Handler = Callable[[ApiRequest, RequestInfo, User], Awaitable[ApiResponse]]
@@ -201,7 +203,11 @@ class ApiServer:
         if info.verb not in resource.verbs:
             raise method_not_allowed()
         self._check_scope(resource, info)
-        return await self._routes[info.verb](served, request, info, user)
+        response = await self._routes[info.verb](served, request, info, user)
+        outdated = OUTDATED.get(resource.qualified)
+        if outdated is not None:
+            response.headers = {**response.headers, **_warned([outdated])}
+        return response
 
     async def _not_stored(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         found = self._unstored.get((info.group, info.version, info.plural))

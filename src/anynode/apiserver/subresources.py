@@ -72,7 +72,7 @@ class Subresources:
         return {} if rules is None else self._object_routes(rules)
 
     def _update_rules(self, served: Served, name: str) -> UpdateRules | None:
-        if name == "status":
+        if name in ("status", "approval"):
             return served.store.status_rules
         own = served.kind.rules.subresources.get(name)
         if own is None:

@@ -59,6 +59,7 @@ async def bind(store: ResourceStore, key: str, binding: Object, write: Write, no
         status["conditions"] = _scheduled(status.get("conditions") or (), now)
         return {**old, "metadata": metadata, "spec": {**old["spec"], "nodeName": node}, "status": status}
 
+    write.applied = True  # a binding owns no fields
     item, _ = await store.update(key, bound, write, rules=PLAIN_UPDATE, uid_meant=True)
     return item
 
@@ -221,5 +222,5 @@ async def _mark_disrupted(pods: ResourceStore, key: str, write: Write, now: str)
         status = old.get("status") or {}
         return {**old, "status": {**status, "conditions": [*(status.get("conditions") or ()), condition]}}
 
-    own = Write(user=write.user, manager=write.manager, subresource="status", dry_run=write.dry_run)
+    own = Write(user=write.user, manager=write.manager, dry_run=write.dry_run, applied=True)
     await pods.update(key, marked, own, rules=PLAIN_UPDATE)

@@ -171,7 +171,7 @@ class ResourceStore:
     async def _create_named(self, obj: Object, write: Write) -> Item:
         admitted = await write.admit("CREATE", self._owned(None, obj, write), None)
         assert admitted is not None
-        obj = self._prepared_create(admitted, write)
+        obj = self._prepared_create(self.on_arrival(admitted, write), write)
         obj = self.on_create(obj, write)
         name = str(meta(obj).get("name") or "")
         namespace = str(meta(obj).get("namespace") or "")
@@ -196,6 +196,7 @@ class ResourceStore:
         obj = rules.prepare_create(obj)
         found = [
             *metadata.validate_create(obj, namespaced=resource.namespaced, valid_name=rules.valid_name),
+            *_finalizer_errors(obj),
             *rules.validate(obj),
         ]
         if found and not write.trusted:
@@ -415,6 +416,10 @@ class ResourceStore:
 
     # --- hooks, overridden by kinds that take part
 
+    def on_arrival(self, obj: Object, write: Write) -> Object:
+        """A new object, admitted, before its kind's rules see it."""
+        return obj
+
     def on_create(self, obj: Object, write: Write) -> Object:
         """The last word on a new object before it is written."""
         return obj
@@ -435,6 +440,17 @@ class ResourceStore:
     def may_finish(self, obj: Object) -> bool:
         """Whether an object marked for deletion, without finalizers, may be removed by an update."""
         return True
+
+
+def _finalizer_errors(obj: Object) -> Sequence[fields.FieldError]:
+    """Complaints about finalizers of a new object that belong to nobody."""
+    finalizers = meta(obj).get("finalizers") or ()
+    path = fields.FieldPath("metadata.finalizers")
+    return [
+        fields.invalid(path.index(index), each, "name is neither a standard finalizer name nor is it fully qualified")
+        for index, each in enumerate(finalizers)
+        if "/" not in each and each not in (deletion.ORPHAN, deletion.FOREGROUND, "kubernetes")
+    ]
 
 
 def _unwritten(key: str, stored: Object, revision: Revision | None = None) -> Item:

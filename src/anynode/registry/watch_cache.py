@@ -201,6 +201,11 @@ class WatchCache:
         self.revision = since
         self._watch = await self._storage.watch(ROOT, self._listen, after=since, ended=self._ended)
 
+    def forget_history(self) -> None:
+        """Let a new cluster's history begin now: nobody watched while it was furnished."""
+        for cache in self._caches.values():
+            cache.begin(self.revision)
+
     def _cache_of(self, key: str) -> ResourceCache | None:
         """The cache of ``/registry/pods/...`` or ``/registry/apps/deployments/...``."""
         end = key.find("/", len(ROOT))
