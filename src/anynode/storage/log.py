@@ -263,7 +263,8 @@ class RevisionLog:
         free = self._connection.execute("pragma freelist_count").fetchone()[0]
         pages = self._connection.execute("pragma page_count").fetchone()[0]
         if free > max(most_pages, pages // 2):
-            self._connection.execute(f"pragma incremental_vacuum({most_pages})").fetchall()
+            # Not execute: that stops after the first page, for each is a row without columns.
+            self._connection.executescript(f"pragma incremental_vacuum({most_pages})")
 
     def checkpoint(self, *, restart: bool = False) -> int:
         """Copy the write-ahead file's content into the main file; its size in bytes is returned.
