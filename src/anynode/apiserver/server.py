@@ -139,6 +139,8 @@ class ApiServer:
         try:
             info = requestinfo.parse(request)
         except BadPath:
+            if request.path.endswith(("//status", "//scale", "//binding")):
+                raise errors.BadRequest("name must be provided") from None
             raise no_such_resource() from None
         if not info.is_resource:
             return self._document(request, info, user)

@@ -18,8 +18,9 @@ from anynode.registry.deletion import Collection, GraceOf
 from anynode.registry.encoding import head_of
 from anynode.registry.items import Fields
 from anynode.schema.fields import FieldError
+from anynode.schema.kinds import strategy
 from anynode.schema.metadata import path_segment_name
-from anynode.schema.rules import KindRules
+from anynode.schema.rules import KindRules, keep_new
 
 RulesOf = Callable[[str, str], KindRules]
 
@@ -90,6 +91,8 @@ def prefix_of(resource: Resource) -> str:
 def kind_of(resource: Resource, rules: KindRules) -> Kind:
     if resource.group == "rbac.authorization.k8s.io" and rules.valid_name is None:
         rules = dataclasses.replace(rules, valid_name=path_segment_name)
+    if resource.subresource("status") is not None and rules.prepare_status is keep_new:
+        rules = with_status_apart(rules)
     if resource.plural in ("endpoints", "endpointslices"):
         rules = with_loopback(rules)
     return Kind(
@@ -102,6 +105,16 @@ def kind_of(resource: Resource, rules: KindRules) -> Kind:
         collection=_COLLECTION.get(resource.qualified, "dependents"),
         grace_of=pod_grace if resource.qualified == "pods" else None,
         returns_deleted=resource.qualified in _RETURNS_DELETED,
+    )
+
+
+def with_status_apart(rules: KindRules) -> KindRules:
+    """``rules`` of a kind that has none of its own, its status written by ``/status`` alone."""
+    return dataclasses.replace(
+        rules,
+        prepare_create=strategy.created(status={}, generation=False),
+        prepare_update=strategy.updated(counted=()),
+        prepare_status=strategy.status_only(),
     )
 
 
