@@ -157,29 +157,32 @@ class HttpTransport:
 
 
 class HttpWatch:
-    """Watch events out of a body of JSON lines, a batch per piece that arrived."""
+    """Watch events out of a body of JSON lines, a batch per piece that arrived.
+
+    It is its own iterator: whoever stops iterating may go on later where he stopped, until ``close``.
+    """
 
     def __init__(self, body: HttpBody, seconds: float | None) -> None:
         self._body = body
-        self._seconds = seconds
+        self._lines = Lines()
+        self._deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
 
-    async def __aiter__(self) -> AsyncIterator[Sequence[WatchEvent]]:
-        lines = Lines()
-        loop = asyncio.get_running_loop()
-        deadline = None if self._seconds is None else loop.time() + self._seconds
-        try:
-            while True:
-                async with asyncio.timeout_at(deadline):
+    def __aiter__(self) -> AsyncIterator[Sequence[WatchEvent]]:
+        return self
+
+    async def __anext__(self) -> Sequence[WatchEvent]:
+        while True:
+            try:
+                async with asyncio.timeout_at(self._deadline):
                     data = await self._body.read()
-                if not data:
-                    return
-                events = [read_event(line) for line in lines.feed(data)]
-                if events:
-                    yield events
-        except TimeoutError:
-            return  # the server should have ended the watch by now: the connection is dead
-        finally:
-            await self._body.close()
+            except TimeoutError:
+                data = b""  # the server should have ended the watch by now: the connection is dead
+            if not data:
+                await self._body.close()
+                raise StopAsyncIteration
+            events = [read_event(line) for line in self._lines.feed(data)]
+            if events:
+                return events
 
     async def close(self) -> None:
         await self._body.close()

@@ -7,6 +7,7 @@ by whoever asks. Source: ``client.transport``.
 from __future__ import annotations
 
 import asyncio
+import gc
 import uuid
 from collections.abc import AsyncIterator, Sequence
 
@@ -105,6 +106,18 @@ class TransportSuite:
         assert [each.type for each in seen] == ["ADDED", "BOOKMARK"]
         assert annotations_of(seen[-1].object)["k8s.io/initial-events-end"] == "true"
         await close(stream, events)
+
+    async def test_a_watch_goes_on_for_the_next_loop_over_it(self, client: ApiClient) -> None:
+        made = await client.create(CONFIG_MAPS, config_map())
+        name = name_of(made)
+        stream = await client.watch(CONFIG_MAPS, "default", send_initial_events=True)
+        [added] = await next_events(aiter(stream), name, 1)
+        gc.collect()  # the first loop's iterator is gone
+        await asyncio.sleep(0)
+        changed = await client.update(CONFIG_MAPS, {**made, "data": {"a": "2"}})
+        [modified] = await next_events(aiter(stream), name, 1)
+        assert (added.type, modified.type, modified.object) == ("ADDED", "MODIFIED", changed)
+        await stream.close()
 
     async def test_a_closed_watch_ends_and_may_be_closed_again(self, client: ApiClient) -> None:
         stream = await client.watch(CONFIG_MAPS, "default", send_initial_events=True)
