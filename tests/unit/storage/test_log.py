@@ -95,6 +95,14 @@ def test_unused_room_is_given_back(path: pathlib.Path, file: log.RevisionLog) ->
     assert log.load(path).newest == 250
 
 
+def test_a_missing_value_is_damage(path: pathlib.Path, file: log.RevisionLog) -> None:
+    file.append([change(1, "/a"), change(2, "/b")], None)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute("delete from log where revision = 1")
+    with pytest.raises(StorageDamaged, match="1 of 2 values are missing"):
+        log.load(path)
+
+
 def test_another_format_is_not_read(path: pathlib.Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as raw:
         raw.execute("pragma user_version = 7")
