@@ -10,6 +10,7 @@ Source: client-go ``tools/leaderelection``, 1.36.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import random
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 LEASES = known("leases", "coordination.k8s.io")
 JITTER = 1.2
+RELEASE_SECONDS = 5.0
 
 
 class LeadershipLost(Exception):
@@ -94,9 +96,15 @@ class Elector:
         renewed_at = self._clock.monotonic()
         while True:
             await self._clock.sleep(self._times.retry_seconds)
-            if await self._try_hold():
+            left_seconds = renewed_at + self._times.renew_seconds - self._clock.monotonic()
+            try:
+                async with asyncio.timeout(max(left_seconds, 0.0)):  # a server that hangs must not keep us leading
+                    held = await self._try_hold()
+            except TimeoutError:
+                held = False
+            if held:
                 renewed_at = self._clock.monotonic()
-            elif self._clock.monotonic() - renewed_at >= self._times.renew_seconds:
+            elif left_seconds <= 0 or self._clock.monotonic() - renewed_at >= self._times.renew_seconds:
                 raise LeadershipLost(f"lease {self._lease} was not renewed in {self._times.renew_seconds} s")
 
     async def _try_hold(self) -> bool:
@@ -148,7 +156,8 @@ class Elector:
         held = self._seen.get("spec") or {}
         spec = {**held, "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": timestamp}
         try:
-            await self._client.update(LEASES, {**self._seen, "spec": spec})
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self._client.update(LEASES, {**self._seen, "spec": spec})
         except (ApiError, ConnectionError, TimeoutError) as error:
             logger.debug("lease not released", extra={"lease": str(self._lease)}, exc_info=error)
 

@@ -98,8 +98,10 @@ class Reflector:
             try:
                 return await self._streaming_list()
             except ApiError as error:
-                if _may_pass(error) or isinstance(error, Expired):
+                if isinstance(error, TooManyRequests | Expired):
                     raise
+                # Any other refusal, a 500 included (an API server on an etcd without progress requests), is how
+                # servers say that they cannot stream lists: client-go falls back alike.
                 self._streaming = False
                 logger.debug("server has no streaming lists", extra={"resource": self._scope.resource.qualified})
         await self._paged_list()
@@ -227,8 +229,3 @@ class Reflector:
     async def _pause(self) -> None:
         self._failures += 1
         await self._clock.sleep(BACKOFF.delay_seconds(self._failures, self._chance))
-
-
-def _may_pass(error: ApiError) -> bool:
-    """Whether the same request may succeed later."""
-    return isinstance(error, TooManyRequests) or error.status_code >= 500
