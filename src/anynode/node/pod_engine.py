@@ -64,9 +64,12 @@ class PodEngine:
         else:
             self._queue.add_after(worker, seconds)
 
-    def changed(self, worker: PodWorker) -> None:
-        """The pod's status is to be written."""
-        self._statuses.queue.add(worker)
+    def changed(self, worker: PodWorker, seconds: float = 0.0) -> None:
+        """The pod's status is to be written, now or after so many seconds."""
+        if seconds <= 0:
+            self._statuses.queue.add(worker)
+        else:
+            self._statuses.queue.add_after(worker, seconds)
 
     async def _dispatch(self) -> None:
         while True:
@@ -81,6 +84,7 @@ class PodEngine:
     async def _write_status(self, worker: PodWorker) -> Outcome:
         if worker.gone or not worker.running_here:
             return Done()
+        worker.freshen()
         ended, status = worker.ended, worker.status  # what happens while we write is written next
         key = key_of(worker.pod)
         patch = status_patch(worker.api_status, status) if worker.published else {}

@@ -56,6 +56,7 @@ PULL_RETRY_SECONDS = 1.0
 REFRESH_SECONDS = 60.0
 REPORT_SECONDS = 5.0
 EARLY_SECONDS = 1.0
+SOON_SECONDS = 0.1
 ROUTINE = ("Pulled", "Created", "Started", "Killing")
 DEADLINE = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 
@@ -68,7 +69,7 @@ class Engine(Protocol):
 
     def wake(self, worker: PodWorker, seconds: float = 0.0) -> None: ...
 
-    def changed(self, worker: PodWorker) -> None: ...
+    def changed(self, worker: PodWorker, seconds: float = 0.0) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,7 @@ class PodWorker:
         self._grace_changed = asyncio.Event()
         self._reported = asyncio.Event()
         self._grace: int | None = None
-        self._news = False
+        self._news = self._stale = False
         self.syncing = False
         self._ending = 0
         """How many containers are being ended now."""
@@ -315,8 +316,9 @@ class PodWorker:
         if self._deadline_passed():
             await self._terminate()
             return
-        status = self._publish()
-        if status["phase"] in pod_status.TERMINAL:
+        if self.state.sandbox is None and not self.published and not self.state.records:
+            self._publish_soon()
+        elif self._publish()["phase"] in pod_status.TERMINAL:
             await self._terminate()
             return
         if self.state.sandbox is None and not await self._create():
@@ -350,9 +352,21 @@ class PodWorker:
         self.state.failure = DEADLINE
         return True
 
+    def _publish_soon(self) -> None:
+        """Have the status worked out and written unless a later one comes within a moment: most starts and ends are
+        that quick."""
+        self._stale = True
+        self._context.engine.changed(self, SOON_SECONDS)
+
+    def freshen(self) -> None:
+        """Work out the status if that was put off."""
+        if self._stale:
+            self._publish()
+
     def _publish(self, *, stopped: bool = False) -> Object:
         """Work out the status and have it written when it changed."""
         context = self._context
+        self._stale = False
         status = pod_status.generate(
             self.state, self.status, context.clock.now(), host_ip=context.side.host_ip, stopped=stopped
         )
@@ -391,6 +405,7 @@ class PodWorker:
 
     def _mount_failed(self, reason: str, message: str) -> None:
         self._context.recorder.event(self.pod, "Warning", reason, message)
+        self._publish()
         delay = min(MOUNT_FIRST_SECONDS * 2**self._mount_failures, MOUNT_MOST_SECONDS)
         self._mount_failures = min(self._mount_failures + 1, 20)
         self._context.engine.wake(self, delay)
@@ -681,7 +696,7 @@ class PodWorker:
         """Stop the pod for good and write its last status."""
         context = self._context
         if self.state.records or self.state.sandbox is not None:
-            self._publish()
+            self._publish_soon()
         context.engine.prober.remove(self.uid, None, (ProbeKind.LIVENESS, ProbeKind.STARTUP))
         first = True
         while self.state.any_running:
