@@ -12,7 +12,9 @@ import pytest
 from anynode.api.errors import InternalError, TooManyRequests
 from anynode.api.objects import Object, ObjectKey, name_of
 from anynode.api.resources import known
+from anynode.api.wire import ApiRequest, WatchEvent
 from anynode.client.api_client import ApiClient
+from anynode.client.transport import WatchStream
 from anynode.informers.informer import Delta, Informer, InformerFactory
 from anynode.testing.clock import FakeClock
 from anynode.testing.fake_api import FakeApi
@@ -76,6 +78,34 @@ async def test_follows_the_server(clock: FakeClock, streaming: bool) -> None:
         assert late.said == ["added b=1"]
         lists = [each for each in api.requests if "watch" not in each.query]
         assert len(lists) == (0 if streaming else 1)
+
+
+class RefusesInTheStream(FakeApi):
+    """Accepts a streaming list and then says in its first event that it cannot: a server on an old etcd."""
+
+    async def watch(self, request: ApiRequest) -> WatchStream:
+        if request.argument("sendInitialEvents") == "true":
+            return Refusal()
+        return await super().watch(request)
+
+
+class Refusal:
+    async def __aiter__(self) -> AsyncIterator[list[WatchEvent]]:
+        yield [WatchEvent("ERROR", obj=InternalError("the required storage feature is disabled").status())]
+
+    async def close(self) -> None:
+        return
+
+
+async def test_falls_back_to_lists_when_the_stream_itself_refuses(clock: FakeClock) -> None:
+    api = RefusesInTheStream()
+    api.add(CONFIG_MAPS, config_map("a", "1"))
+    async with running(api, clock) as factory:
+        log = Log(factory.informer(CONFIG_MAPS))
+        await factory.wait_synced()
+        api.put(CONFIG_MAPS, config_map("a", "2"))
+        await clock.settle()
+        assert log.said == ["added a=1", "modified a=2"]
 
 
 async def test_equal_arguments_share_one_informer(api: FakeApi, clock: FakeClock) -> None:
