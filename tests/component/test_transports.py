@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from anynode.aio.clock import SystemClock
-from anynode.api.objects import Object, ObjectKey, get_path
+from anynode.api.objects import Object, ObjectKey, get_path, is_deleting
 from anynode.api.resources import known
 from anynode.api.wire import User
 from anynode.apiserver.loopback import LoopbackTransport
@@ -210,3 +210,46 @@ async def test_informers_survive_a_restart_of_the_server(tmp_path: pathlib.Path)
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+async def test_preempts_on_a_real_api_server(tmp_path: pathlib.Path) -> None:
+    async with server(tmp_path) as process:
+        clock = SystemClock()
+        client = ApiClient(LoopbackTransport(process.assembly.server, ADMIN))
+        informers = InformerFactory(client, clock=clock, detect_mutation=True)
+        scheduler = Scheduler(client, informers, clock=clock, chance=random.Random(1))
+        tasks = [asyncio.create_task(informers.run()), asyncio.create_task(scheduler.run())]
+        await add_node(client, "a")
+        await client.create(PODS, pod("low", cpu="2"))
+
+        async def low_is_bound() -> bool:
+            return bool(get_path(await client.get(PODS, ObjectKey("default", "low")), "spec", "nodeName"))
+
+        await until(low_is_bound)
+        classes = known("priorityclasses", "scheduling.k8s.io")
+        await client.create(classes, {"metadata": {"name": "high"}, "value": 1000})
+        wanted = pod("high", cpu="2")
+        await client.create(PODS, {**wanted, "spec": {**wanted["spec"], "priorityClassName": "high"}})
+
+        async def promised() -> bool:
+            high = await client.get(PODS, ObjectKey("default", "high"))
+            return get_path(high, "status", "nominatedNodeName") == "a"
+
+        async def leaving() -> bool:
+            low = await client.get(PODS, ObjectKey("default", "low"))
+            conditions = get_path(low, "status", "conditions", default=[])
+            return is_deleting(low) and any(each["type"] == "DisruptionTarget" for each in conditions)
+
+        await until(promised)
+        await until(leaving)
+        await client.delete(PODS, ObjectKey("default", "low"), grace_seconds=0)
+
+        async def high_is_bound() -> bool:
+            return bool(get_path(await client.get(PODS, ObjectKey("default", "high")), "spec", "nodeName"))
+
+        await until(high_is_bound)
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        informers.check_unchanged()
