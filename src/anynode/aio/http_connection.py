@@ -95,6 +95,7 @@ class ServerConnection(asyncio.Protocol):
         self._early = b""
         self.push: PushWriter | None = None
         self._stream: TransportStream | None = None
+        self._copying = False
         self._url = b""
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
@@ -419,6 +420,7 @@ class ServerConnection(asyncio.Protocol):
         head = encode_headers(status_line(response.status), response.headers, response.repeated, tail)
         self._transport.write(head)
         work, self._work = self._work, None  # from here on a lost connection cancels the task
+        self._copying = True
         complete = False
         try:
             with contextlib.suppress(ConnectionError):
@@ -430,6 +432,7 @@ class ServerConnection(asyncio.Protocol):
                 complete = True
         finally:
             self._work = work
+            self._copying = False
             await stream.close()
         if not complete:
             request.keep_alive = False  # a body cut short is told by closing
@@ -462,6 +465,12 @@ class ServerConnection(asyncio.Protocol):
             if told is not None:
                 told()
         if not self.busy and not self._queue:
+            self._transport.close()
+
+    def cut(self) -> None:
+        """End a streamed body, which may have no end of its own."""
+        if self._copying and self.task is not None:
+            self.task.cancel()
             self._transport.close()
 
     def abort(self) -> None:

@@ -26,6 +26,8 @@ MAX_HEAD_BYTES = 1 << 20
 IDLE_SECONDS = 90.0
 HEAD_SECONDS = 32.0
 SWEEP_SECONDS = 5.0
+STREAM_SECONDS = 0.3
+"""How long a streamed body may go on when the server stops: long for a file, short for a followed log."""
 BACKLOG = 1024
 
 
@@ -95,6 +97,9 @@ class HttpServer:
         tasks = {connection.task for connection in self._connections if connection.task is not None}
         for connection in tuple(self._connections):
             connection.stop()
+        if not await self._empty(min(STREAM_SECONDS, self._stop_seconds)):
+            for connection in tuple(self._connections):
+                connection.cut()
         if not await self._empty(self._stop_seconds):
             for connection in tuple(self._connections):
                 connection.abort()

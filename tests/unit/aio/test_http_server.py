@@ -348,6 +348,15 @@ async def test_stopping_ends_pushes_streams_and_upgrades_in_bounded_time(client:
     await followed.close()
 
 
+async def test_stopping_does_not_wait_for_a_followed_stream(client: HttpClient, app: App) -> None:
+    async with asyncio.timeout(3):
+        async with HttpServer(app, clock=SystemClock(), stop_seconds=30) as server:
+            followed = await client.open(origin(server), "GET", "/follow", {})
+            assert await followed.read() == b"first"
+        assert app.endless.closed.is_set()
+        await followed.close()
+
+
 async def test_a_silent_client_is_hung_up_on(app: App) -> None:
     clock = FakeClock()
     async with HttpServer(app, clock=clock, idle_seconds=90) as server:
