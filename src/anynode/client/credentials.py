@@ -27,6 +27,7 @@ from anynode.api.objects import Object
 
 EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 READ_AGAIN_SECONDS = 60.0
+PLUGIN_SECONDS = 60.0
 
 
 class CredentialError(ConnectionError):
@@ -151,8 +152,12 @@ class ExecPlugin:
 class Exec:
     """Credentials from an exec plug-in, kept until they expire or are rejected."""
 
-    def __init__(self, plugin: ExecPlugin, *, clock: Clock, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, plugin: ExecPlugin, *, clock: Clock, environment: Mapping[str, str], seconds: float = PLUGIN_SECONDS
+    ) -> None:
+        """``seconds``: a plug-in that runs longer is killed."""
         self._plugin = plugin
+        self._seconds = seconds
         self._clock = clock
         self._environment = environment
         self._credential: Credential | None = None
@@ -193,7 +198,10 @@ class Exec:
             hint = f" ({plugin.install_hint.strip()})" if plugin.install_hint else ""
             raise CredentialError(f"exec plugin: cannot run {plugin.command!r}: {error.strerror}{hint}") from error
         try:
-            output, complaint = await process.communicate()
+            async with asyncio.timeout(self._seconds):
+                output, complaint = await process.communicate()
+        except TimeoutError as error:
+            raise CredentialError(f"exec plugin: {plugin.command!r} did not answer in {self._seconds:g} s") from error
         finally:
             if process.returncode is None:
                 process.kill()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from anynode.client.config import ClientConfig, ConfigError
-from anynode.client.credentials import Credential, CredentialError
+from anynode.client.credentials import Credential, CredentialError, Exec, ExecPlugin
 from anynode.testing.clock import FakeClock
 
 
@@ -168,6 +168,17 @@ async def test_a_failing_plugin_says_why(tmp_path: pathlib.Path, script: str, co
     path = kubeconfig(tmp_path, user=plugin(tmp_path, script))
     source = ClientConfig.from_kubeconfig(path, environment={"PATH": "/bin:/usr/bin"}).credentials
     with pytest.raises(CredentialError, match=complaint):
+        await source.current()
+
+
+async def test_a_plugin_that_hangs_is_killed(tmp_path: pathlib.Path) -> None:
+    script = tmp_path / "plugin"
+    script.write_text("#!/bin/sh\nexec sleep 60\n")
+    script.chmod(0o700)
+    source = Exec(
+        ExecPlugin(command=str(script)), clock=FakeClock(), environment={"PATH": "/bin:/usr/bin"}, seconds=0.1
+    )
+    with pytest.raises(CredentialError, match="did not answer"):
         await source.current()
 
 
