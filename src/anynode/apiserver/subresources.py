@@ -72,12 +72,10 @@ class Subresources:
         return {} if rules is None else self._object_routes(rules)
 
     def _update_rules(self, served: Served, name: str) -> UpdateRules | None:
-        if name in ("status", "approval"):
-            return served.store.status_rules
         own = served.kind.rules.subresources.get(name)
-        if own is None:
-            return None
-        return UpdateRules(prepare=own.prepare, validate=own.validate)
+        if own is not None:
+            return UpdateRules(prepare=own.prepare, validate=own.validate)
+        return served.store.status_rules if name == "status" else None
 
     def _object_routes(self, rules: UpdateRules) -> Mapping[str, Route]:
         """Routes of a subresource whose body is the object itself."""

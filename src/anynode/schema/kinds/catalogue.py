@@ -11,6 +11,7 @@ from anynode.schema.kinds import (
     classes,
     core,
     csi,
+    device_claims,
     discovery,
     events,
     fair_queuing,
@@ -20,6 +21,7 @@ from anynode.schema.kinds import (
     pods,
     quotas,
     services,
+    signing_requests,
     volume_claims,
     workloads,
 )
@@ -44,6 +46,8 @@ _FAMILIES = (
     autoscalers,
     csi,
     fair_queuing,
+    device_claims,
+    signing_requests,
 )
 _RULES: Mapping[tuple[str, str], KindRules] = {
     (group, kind): rules for family in _FAMILIES for group, kind, rules in family.RULES

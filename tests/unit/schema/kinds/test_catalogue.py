@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 from typing import Any
 
@@ -87,6 +88,23 @@ BODIES: list[tuple[str, str, dict[str, Any]]] = [
     ),
 ]
 TYPES = types.builtin()
+PEM = base64.b64encode(b"-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----\n").decode()
+DEVICES = {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}
+BODIES += [
+    ("resource.k8s.io/v1", "ResourceClaim", {"spec": {"devices": DEVICES}}),
+    ("resource.k8s.io/v1", "ResourceClaimTemplate", {"spec": {"spec": {"devices": DEVICES}}}),
+    ("resource.k8s.io/v1", "DeviceClass", {"spec": {"selectors": [{"cel": {"expression": "true"}}]}}),
+    (
+        "resource.k8s.io/v1",
+        "ResourceSlice",
+        {"spec": {"driver": "a.b", "pool": {"name": "p", "resourceSliceCount": 1}, "allNodes": True}},
+    ),
+    (
+        "certificates.k8s.io/v1",
+        "CertificateSigningRequest",
+        {"spec": {"request": PEM, "usages": ["client auth"], "signerName": "a.b/c"}},
+    ),
+]
 
 
 @pytest.mark.parametrize(("version", "kind", "body"), BODIES, ids=[kind for _, kind, _ in BODIES])
@@ -115,7 +133,8 @@ def test_good_objects_pass_untouched(version: str, kind: str, body: dict[str, An
 STATELESS = {
     "ConfigMap", "Secret", "ServiceAccount", "Endpoints", "Event", "PodTemplate", "LimitRange", "ControllerRevision",
     "Lease", "EndpointSlice", "IngressClass", "NetworkPolicy", "PriorityClass", "RuntimeClass", "StorageClass",
-    "CSIDriver", "CSINode", "CSIStorageCapacity", "Role", "ClusterRoleBinding",
+    "CSIDriver", "CSINode", "CSIStorageCapacity", "Role", "ClusterRoleBinding", "ResourceClaimTemplate", "DeviceClass",
+    "ResourceSlice",
 }  # fmt: skip
 WITH_STATUS = [each for each in BODIES if each[1] not in STATELESS]
 
@@ -136,7 +155,7 @@ def test_each_endpoint_writes_its_own_part(version: str, kind: str, body: dict[s
     new = {**old, "spec": {**old.get("spec", {}), "mark": 1}, "status": {**old["status"], "mark": 1}}
 
     updated = rules.prepare_update(new, old)
-    assert ("mark" in updated["spec"], "mark" in updated["status"]) == (True, False)
+    assert ("mark" in updated["spec"], "mark" in updated["status"]) == (kind != "CertificateSigningRequest", False)
 
     reported = rules.prepare_status(new, old)
     assert ("mark" in reported.get("spec", {}), "mark" in reported["status"]) == (False, True)
