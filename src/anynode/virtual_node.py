@@ -85,6 +85,7 @@ def this_machine() -> Machine:
         os_image=pretty,
         machine_id=identity.read_text().strip() if identity.exists() else platform.node(),
         boot_id=boot.read_text().strip() if boot.exists() else "",
+        host_name=platform.node(),
     )
 
 

@@ -39,6 +39,7 @@ class Machine:
     os_image: str = ""
     machine_id: str = ""
     boot_id: str = ""
+    host_name: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +106,7 @@ def node_status(settings: NodeSettings, health: Health, old: Object, now: dateti
         "capacity": dict(settings.capacity),
         "allocatable": dict(settings.capacity),
         "conditions": conditions(health, old.get("conditions") or (), now),
-        "addresses": [
-            {"type": "InternalIP", "address": settings.internal_ip},
-            {"type": "Hostname", "address": settings.name},
-        ],
+        "addresses": _addresses(settings),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.kubelet_port}},
         "nodeInfo": _node_info(settings),
         "declaredFeatures": list(DECLARED_FEATURES),
@@ -135,6 +133,17 @@ def conditions(health: Health, old: Sequence[Object], now: datetime.datetime) ->
             }
         )
     return result
+
+
+def _addresses(settings: NodeSettings) -> list[Object]:
+    """The InternalIP, and the Hostname only where it is this machine's.
+
+    A kube-apiserver reaches kubelets by Hostname first; the name of a virtual node is in nobody's DNS.
+    """
+    found = [{"type": "InternalIP", "address": settings.internal_ip}]
+    if settings.name == settings.machine.host_name:
+        found.append({"type": "Hostname", "address": settings.name})
+    return found
 
 
 def _node_info(settings: NodeSettings) -> Object:
