@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pathlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -18,7 +19,10 @@ from anynode.api.resources import Resource, known
 from anynode.api.wire import User
 from anynode.apiserver.assembly import Assembly
 from anynode.apiserver.loopback import LoopbackTransport
+from anynode.apiserver.process import ApiServerProcess
 from anynode.client.api_client import ApiClient, PatchKind
+from anynode.client.config import ClientConfig
+from anynode.client.http import HttpTransport
 from anynode.controllers.manager import ControllerManager, ControllerSettings
 from anynode.controllers.node_fit import target_node
 from anynode.storage.memory import MemoryStorage
@@ -35,9 +39,8 @@ KEY = ObjectKey("default", "web")
 class World:
     """A client, and the part of a node that controllers care for."""
 
-    def __init__(self, client: ApiClient, assembly: Assembly) -> None:
+    def __init__(self, client: ApiClient) -> None:
         self.client = client
-        self.assembly = assembly
         self.exit_phase = ""
         self.address = 1
 
@@ -98,17 +101,12 @@ class World:
         return check
 
 
-@pytest.fixture
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    settings = ControllerSettings(root_ca="CERTIFICATE", metadata_only=getattr(request, "param", False))
+@contextlib.asynccontextmanager
+async def worked(client: ApiClient, settings: ControllerSettings) -> AsyncIterator[World]:
+    """Controllers at work over ``client``, with two nodes."""
     clock = SystemClock()
-    async with (
-        MemoryStorage() as storage,
-        Assembly(storage, clock=clock, random=random.Random(1)) as assembly,
-        Supervisor("test", clock=clock) as tasks,
-    ):
-        client = ApiClient(LoopbackTransport(assembly.server, ADMIN))
-        made = World(client, assembly)
+    async with Supervisor("test", clock=clock) as tasks:
+        made = World(client)
         manager = ControllerManager(client, clock=clock, settings=settings, chance=random.Random(2))
         for name in ("n1", "n2"):
             await client.create(NODES, {"metadata": {"name": name}})
@@ -118,6 +116,35 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         tasks.start("kubelet", made.kubelet)
         await made.until(lambda: made.get(known("serviceaccounts"), "default"))
         yield made
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with (
+        MemoryStorage() as storage,
+        Assembly(storage, clock=SystemClock(), random=random.Random(1)) as assembly,
+        worked(ApiClient(LoopbackTransport(assembly.server, ADMIN)), ControllerSettings(root_ca="CERTIFICATE")) as made,
+    ):
+        yield made
+
+
+@pytest.fixture
+async def far_world(tmp_path: pathlib.Path) -> AsyncIterator[World]:
+    """The same over HTTPS, as one leader, collecting garbage by metadata."""
+    clock = SystemClock()
+    settings = ControllerSettings(root_ca="CERTIFICATE", metadata_only=True, identity="replica-1")
+    async with (
+        MemoryStorage() as storage,
+        ApiServerProcess(storage, clock=clock, random=random.Random(1), directory=tmp_path) as process,
+    ):
+        path = tmp_path / "kubeconfig"
+        path.write_text(process.kubeconfig())
+        transport = HttpTransport(ClientConfig.from_kubeconfig(path), clock=clock)
+        try:
+            async with worked(ApiClient(transport), settings) as made:
+                yield made
+        finally:
+            await transport.close()
 
 
 def workload(kind: str, **spec: Any) -> Object:
@@ -204,13 +231,21 @@ async def test_settled_controllers_write_nothing(world: World) -> None:
     assert sets == [(each["metadata"]["resourceVersion"]) for each in (await world.client.list(REPLICA_SETS)).items]
 
 
-@pytest.mark.parametrize("world", [True], indirect=True)
-async def test_metadata_is_enough_to_collect_garbage(world: World) -> None:
+async def test_controllers_work_over_a_network(far_world: World) -> None:
+    world = far_world
     await world.client.create(DEPLOYMENTS, workload("Deployment", replicas=2))
     await world.until(world.status(DEPLOYMENTS, "web", availableReplicas=2))
+    await world.client.patch(DEPLOYMENTS, KEY, {"spec": {"template": template("v2")}})
+
+    async def rolled() -> bool:
+        return await images(world) == {"v2"} and len(await world.pods()) == 2
+
+    await world.until(rolled)
     await world.client.delete(DEPLOYMENTS, KEY, propagation="Foreground")
     await world.until(lambda: world.gone(DEPLOYMENTS, "web"))
     assert await world.pods() == []
+    lease = await world.get(known("leases", "coordination.k8s.io"), "kube-controller-manager", "kube-system")
+    assert lease["spec"]["holderIdentity"] == "replica-1"
 
 
 @pytest.mark.parametrize("propagation", ["Background", "Orphan"])
