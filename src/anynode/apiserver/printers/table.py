@@ -1,7 +1,7 @@
 """Which row belongs to which resource, and the definitions of the columns.
 
-A resource without a row of its own is shown by name and time of creation. Descriptions of columns: as recorded of a real
-kube-apiserver 1.36, in ``data/column-descriptions.json``; columns that were not recorded have none.
+A resource without a row of its own is shown by name and time of creation. Descriptions of columns: as recorded of a
+real kube-apiserver 1.36, in ``data/column-descriptions.json``; columns that were not recorded have none.
 """
 
 from __future__ import annotations
