@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-from anynode.api.errors import from_status
+from anynode.aio.tasks import Owned
+from anynode.api.errors import ApiError, from_status
 from anynode.api.wire import ApiRequest, ApiResponse, ByteReader, ByteStream, User, WatchEvent, WatchSource
 from anynode.apiserver.server import IN_PROCESS, ApiServer
+from anynode.streaming.pump import connected
 
 MOST_WAITING = 100_000
 
@@ -62,6 +65,7 @@ class LoopbackTransport:
         self._server = server
         self._user = user
         self._closed = False
+        self._sessions = Owned("loopback")
 
     async def _ask(self, request: ApiRequest) -> ApiResponse:
         if self._closed:
@@ -70,11 +74,14 @@ class LoopbackTransport:
         request.headers = {**request.headers, IN_PROCESS: "1"}
         response = await self._server.handle(request)
         if response.status >= 400:
-            raise from_status(response.decoded() or {}, response.status)
+            raise _refusal(response)
         return response
 
     async def send(self, request: ApiRequest) -> ApiResponse:
-        return await self._ask(request)
+        response = await self._ask(request)
+        if response.stream is not None:
+            response.body, response.stream = await _all_of(response.stream), None
+        return response
 
     async def watch(self, request: ApiRequest) -> LoopbackWatch:
         response = await self._ask(request)
@@ -87,10 +94,47 @@ class LoopbackTransport:
         return response.stream if response.stream is not None else _Whole(response.encoded())
 
     async def upgrade(self, request: ApiRequest) -> tuple[ApiResponse, ByteStream]:
-        raise ConnectionError("an upgrade needs a connection")
+        """The 101 answer and the connection; what serves it is a task of this transport."""
+        response = await self._ask(request)
+        serve = response.upgrade
+        if serve is None:
+            raise ConnectionError(f"the server answered {response.status} instead of switching protocols")
+        near, far = connected()
+
+        async def session() -> None:
+            try:
+                with contextlib.suppress(ConnectionError):
+                    await serve(far)
+            finally:
+                await far.close()
+
+        self._sessions.start("session", session)
+        return response, near
 
     async def close(self) -> None:
         self._closed = True
+        await self._sessions.close()
+
+
+def _refusal(response: ApiResponse) -> ApiError:
+    """The error an answer means; a node or a pod behind a proxy says it in plain text."""
+    try:
+        said = response.decoded()
+    except ValueError:
+        said = None
+    if not isinstance(said, dict) or said.get("kind") != "Status":
+        said = {"message": response.encoded().decode(errors="replace").strip(), "code": response.status}
+    return from_status(said, response.status)
+
+
+async def _all_of(stream: ByteReader) -> bytes:
+    parts = []
+    try:
+        while data := await stream.read():
+            parts.append(data)
+    finally:
+        await stream.close()
+    return b"".join(parts)
 
 
 class _Whole:

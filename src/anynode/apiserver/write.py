@@ -90,6 +90,8 @@ class Writer:
             manager=manager_of(request),
             subresource=info.subresource,
             dry_run=dry_run,
+            # Renewals come every few seconds and may be lost in a crash; making a lease may not.
+            durable=served.resource.plural != "leases" or info.verb not in ("update", "patch"),
             admit=self._admit_for(info, served.resource, user, dry_run),
         )
 
@@ -134,8 +136,6 @@ class Writer:
         check_name(obj, info.name)
         stored = self._stored(served, obj)
         self._permit_creation(served, info, user, created=served.kind.rules.allow_create_on_update)
-        if resource.plural == "leases":
-            write.durable = False
         with _warning(write):
             item, created = await served.store.update(
                 key_of(info), lambda _: stored, write, rules=rules, uid_meant=True

@@ -272,6 +272,7 @@ class ResourceStore:
         if given.get("uid"):
             raise self._wrong_uid(key, str(given["uid"]), "")
         kept = {field: value for field, value in given.items() if field != "resourceVersion"}
+        write.durable = True  # whatever an update of this kind may be
         return await self.create({**obj, "metadata": kept}, write)
 
     async def _changed(self, old: Object, new: Object, rules: UpdateRules, write: Write) -> Object:

@@ -118,9 +118,13 @@ class WatcherIndex:
         audience.members.pop(watcher, None)
         if not audience.members:
             self._audiences.pop((audience.selection.key, audience.form.key), None)
-            self._shelf(audience.selection).pop(audience, None)
+            shelf = self._shelf(audience.selection)
+            shelf.pop(audience, None)
+            if not shelf:
+                self._clear_shelf(audience.selection)
 
     def _shelf(self, selection: Selection) -> dict[Audience, None]:
+        """Where the audience with this selection is found."""
         if selection.name:
             return self._by_name.setdefault((selection.namespace, selection.name), {})
         value = selection.pinned.get(self._indexed_field) if self._indexed_field else None
@@ -129,6 +133,15 @@ class WatcherIndex:
         if selection.namespace:
             return self._by_namespace.setdefault(selection.namespace, {})
         return self._wide
+
+    def _clear_shelf(self, selection: Selection) -> None:
+        """Forget the place of a selection that nobody asks for any more."""
+        if selection.name:
+            self._by_name.pop((selection.namespace, selection.name), None)
+        elif self._indexed_field in selection.pinned:
+            self._by_field.pop(selection.pinned[self._indexed_field], None)
+        elif selection.namespace:
+            self._by_namespace.pop(selection.namespace, None)
 
     def concerned(self, event: CacheEvent) -> Iterable[Audience]:
         """Audiences the change may matter to, each once."""
