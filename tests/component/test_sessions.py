@@ -28,6 +28,7 @@ from anynode.client import remote
 from anynode.client.api_client import ApiClient, PatchKind
 from anynode.client.config import ClientConfig
 from anynode.client.http import HttpTransport
+from anynode.client.transport import Transport
 from anynode.kubelet_api.auth import Authenticator
 from anynode.kubelet_api.server import KubeletServer
 from anynode.provider import ExecIO, LogOptions, ProviderError
@@ -197,9 +198,9 @@ async def world(tmp_path: pathlib.Path) -> AsyncIterator[World]:
         yield world
 
 
-@pytest.fixture
-async def transport(world: World) -> AsyncIterator[HttpTransport]:
-    transport = world.transport()
+@pytest.fixture(params=["https", "loopback"])
+async def transport(world: World, request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
+    transport = world.transport() if request.param == "https" else world.admin.transport
     yield transport
     await transport.close()
 
@@ -214,7 +215,7 @@ class Sink:
         self.came.set()
 
 
-async def test_logs(transport: HttpTransport) -> None:
+async def test_logs(transport: Transport) -> None:
     reader = await remote.logs(transport, WEB, tail_lines=2)
     got = b""
     while data := await reader.read():
@@ -224,7 +225,7 @@ async def test_logs(transport: HttpTransport) -> None:
         await remote.logs(transport, WEB, container="nope")
 
 
-async def test_exec(transport: HttpTransport) -> None:
+async def test_exec(transport: Transport) -> None:
     out, err = Sink(), Sink()
     stdin = Text(b"x" * 100_000, b"end")
     words = ["echo", "a b"]
@@ -232,14 +233,14 @@ async def test_exec(transport: HttpTransport) -> None:
     assert (code, out.data, err.data) == (2, b"echo a b", b"x" * 100_000 + b"end")
 
 
-async def test_what_cannot_be_run_or_found(transport: HttpTransport) -> None:
+async def test_what_cannot_be_run_or_found(transport: Transport) -> None:
     with pytest.raises(remote.CommandFailed, match="error executing command in container: no such file"):
         await remote.execute(transport, WEB, ["missing"], chance=CHANCE)
     with pytest.raises(NotFound, match='pods "none" not found'):
         await remote.execute(transport, ObjectKey("default", "none"), ["x"], chance=CHANCE)
 
 
-async def test_a_container_that_does_not_run(world: World, transport: HttpTransport) -> None:
+async def test_a_container_that_does_not_run(world: World, transport: Transport) -> None:
     pod = world.backend.pods["web"]
     ended = {**pod["status"]["containerStatuses"][0], "state": {"terminated": {"exitCode": 0}}}
     world.backend.pods["web"] = {**pod, "status": {"containerStatuses": [ended]}}
@@ -247,7 +248,7 @@ async def test_a_container_that_does_not_run(world: World, transport: HttpTransp
         await remote.execute(transport, WEB, ["x"], chance=CHANCE)
 
 
-async def test_a_client_that_leaves_takes_its_command_along(world: World, transport: HttpTransport) -> None:
+async def test_a_client_that_leaves_takes_its_command_along(world: World, transport: Transport) -> None:
     out = Sink()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(remote.execute(transport, WEB, ["sleep"], chance=CHANCE, stdout=out))
@@ -256,13 +257,13 @@ async def test_a_client_that_leaves_takes_its_command_along(world: World, transp
     await asyncio.wait_for(world.backend.cancelled.wait(), 5)
 
 
-async def test_attach(transport: HttpTransport) -> None:
+async def test_attach(transport: Transport) -> None:
     out = Sink()
     await remote.attach(transport, WEB, chance=CHANCE, stdout=out)
     assert out.data == b"attached"
 
 
-async def test_port_forward(transport: HttpTransport) -> None:
+async def test_port_forward(transport: Transport) -> None:
     async with asyncio.timeout(10), remote.port_forward(transport, WEB, chance=CHANCE) as forwarding:
         connections = [await forwarding.connect(80) for _ in range(3)]
         for connection in connections:
@@ -273,7 +274,7 @@ async def test_port_forward(transport: HttpTransport) -> None:
             await refused.read()
 
 
-async def asked(transport: HttpTransport, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, bytes]:
+async def asked(transport: Transport, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, bytes]:
     plain, _, query = path.partition("?")
     given = {key: [value] for key, _, value in (part.partition("=") for part in query.split("&") if part)}
     request = ApiRequest(method=method, path=f"/api/v1/{plain}", query=given, body=body)
@@ -281,7 +282,7 @@ async def asked(transport: HttpTransport, path: str, method: str = "GET", body: 
     return answer.status, answer.encoded()
 
 
-async def test_pods_are_reached_through_the_proxy(transport: HttpTransport) -> None:
+async def test_pods_are_reached_through_the_proxy(transport: Transport) -> None:
     path = "namespaces/default/pods/web/proxy"
     assert await asked(transport, f"{path}/a%20b?x=1", "PUT", b"data") == (200, b"PUT /a%20b?x=1 data")
     assert await asked(transport, f"{path}/deep/") == (200, b"GET /deep/ ")
@@ -291,7 +292,7 @@ async def test_pods_are_reached_through_the_proxy(transport: HttpTransport) -> N
         await asked(transport, "namespaces/default/pods/web:1/proxy/")
 
 
-async def test_services_are_reached_through_the_proxy(world: World, transport: HttpTransport) -> None:
+async def test_services_are_reached_through_the_proxy(world: World, transport: Transport) -> None:
     port = world.backend.pods["web"]["spec"]["containers"][0]["ports"][0]["containerPort"]
     spec = {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": port}]}
     await world.admin.create(SERVICES, {"metadata": {"name": "web"}, "spec": spec}, namespace="default")
@@ -308,7 +309,7 @@ async def test_services_are_reached_through_the_proxy(world: World, transport: H
         await asked(transport, "namespaces/default/services/web:81/proxy/x")
 
 
-async def test_nodes_are_reached_through_the_proxy(transport: HttpTransport) -> None:
+async def test_nodes_are_reached_through_the_proxy(transport: Transport) -> None:
     assert await asked(transport, "nodes/n1/proxy/healthz") == (200, b"ok")
     assert await asked(transport, "nodes/n1/proxy/containerLogs/default/web/main") == (200, b"one\ntwo\n")
 

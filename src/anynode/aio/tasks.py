@@ -100,3 +100,33 @@ class Supervisor:
             _, late = await asyncio.wait(running, timeout=self._stop_seconds)
             for task in late:
                 logger.error("task did not stop in time", extra={"task": task.get_name()})
+
+
+class Owned:
+    """Tasks of something that is closed rather than left, such as a transport; each stands alone.
+
+    A failure is logged and ends nobody else. ``close`` cancels what runs and waits for it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, name: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
+        """Run ``work()`` until it ends, is cancelled by whoever holds the task, or ``close`` comes."""
+        task = asyncio.get_running_loop().create_task(work(), name=f"{self.name}/{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("task failed", extra={"task": task.get_name()}, exc_info=error)
+
+    async def close(self) -> None:
+        running = set(self._tasks)
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)

@@ -71,6 +71,36 @@ class Pipe:
         self.feed_eof()
 
 
+class PipedStream:
+    """One end of a connection within this process (see ``connected``)."""
+
+    def __init__(self, incoming: Pipe, outgoing: Pipe) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+
+    async def read(self) -> bytes:
+        return await self._incoming.read()
+
+    async def write(self, data: bytes) -> None:
+        if self._outgoing.ended:
+            raise ConnectionResetError("the connection is closed")
+        self._outgoing.feed(data)
+        await self._outgoing.drained()
+
+    async def write_eof(self) -> None:
+        self._outgoing.feed_eof()
+
+    async def close(self) -> None:
+        self._outgoing.feed_eof()
+        await self._incoming.close()
+
+
+def connected() -> tuple[PipedStream, PipedStream]:
+    """Both ends of a new connection."""
+    one, other = Pipe(), Pipe()
+    return PipedStream(one, other), PipedStream(other, one)
+
+
 async def copy(source: ByteReader, target: ByteStream) -> None:
     """Copy until the end of ``source``. Raises ``ConnectionError`` when ``target`` is gone or ``source`` is cut."""
     while data := await source.read():

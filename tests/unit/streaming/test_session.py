@@ -11,37 +11,8 @@ import pytest
 from anynode.api.objects import Object
 from anynode.streaming import portforward, remotecommand, session, websocket
 from anynode.streaming.multiplex import Channels, SpdyChannels, WebSocketChannels, WebSocketTunnel
-from anynode.streaming.pump import Pipe
+from anynode.streaming.pump import PipedStream, connected
 from anynode.streaming.remotecommand import Channel, Wants
-
-
-class Wire:
-    """One end of a connection in memory."""
-
-    def __init__(self, incoming: Pipe, outgoing: Pipe) -> None:
-        self._incoming = incoming
-        self._outgoing = outgoing
-
-    async def read(self) -> bytes:
-        return await self._incoming.read()
-
-    async def write(self, data: bytes) -> None:
-        if self._outgoing.ended:
-            raise ConnectionResetError
-        self._outgoing.feed(data)
-        await self._outgoing.drained()
-
-    async def write_eof(self) -> None:
-        self._outgoing.feed_eof()
-
-    async def close(self) -> None:
-        self._outgoing.feed_eof()
-        await self._incoming.close()
-
-
-def wire() -> tuple[Wire, Wire]:
-    one, other = Pipe(), Pipe()
-    return Wire(one, other), Wire(other, one)
 
 
 class Source:
@@ -75,7 +46,7 @@ Ends = Callable[[Wants], tuple[Channels, Channels]]
 
 def over_websocket(protocol: str) -> Ends:
     def make(wants: Wants) -> tuple[Channels, Channels]:
-        near, far = wire()
+        near, far = connected()
         incoming = frozenset({Channel.STDIN, Channel.RESIZE})
         outgoing = frozenset({Channel.STDOUT, Channel.STDERR, Channel.ERROR})
         return (
@@ -88,7 +59,7 @@ def over_websocket(protocol: str) -> Ends:
 
 def over_spdy(protocol: str) -> Ends:
     def make(wants: Wants) -> tuple[Channels, Channels]:
-        near, far = wire()
+        near, far = connected()
         return (
             SpdyChannels(near, protocol=protocol, client=True),
             SpdyChannels(far, protocol=protocol, client=False),
@@ -234,7 +205,7 @@ async def test_what_a_peer_said_before_it_hung_up_counts() -> None:
 
 
 async def test_without_streams_a_spdy_session_does_not_begin() -> None:
-    near, far = wire()
+    near, far = connected()
 
     async def work(user: session.Session) -> Object:
         raise AssertionError("nobody is there")
@@ -262,7 +233,7 @@ def test_sizes_may_be_cut_anywhere_and_nonsense_is_dropped() -> None:
     assert reader.feed(b'ght":2}{"x":1}{"Width":3,"Height":4}') == [(1, 2), (3, 4)]
 
 
-Dial = Callable[[int], Awaitable[Wire]]
+Dial = Callable[[int], Awaitable[PipedStream]]
 
 
 class Pod:
@@ -271,14 +242,14 @@ class Pod:
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
 
-    async def dial(self, port: int) -> Wire:
+    async def dial(self, port: int) -> PipedStream:
         if port != 80:
             raise ConnectionRefusedError("connection refused")
-        near, far = wire()
+        near, far = connected()
         self._tasks.create_task(self._serve(far))
         return near
 
-    async def _serve(self, stream: Wire) -> None:
+    async def _serve(self, stream: PipedStream) -> None:
         while data := await stream.read():
             await stream.write(data.upper())
         await stream.write(b"!")
@@ -287,7 +258,7 @@ class Pod:
 
 @pytest.mark.parametrize("tunnel", [False, True], ids=["spdy", "websocket-tunnel"])
 async def test_ports_are_forwarded_many_at_a_time(tunnel: bool) -> None:
-    near, far = wire()
+    near, far = connected()
     one = WebSocketTunnel(near, client=True) if tunnel else near
     other = WebSocketTunnel(far, client=False) if tunnel else far
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
@@ -310,7 +281,7 @@ async def test_ports_are_forwarded_many_at_a_time(tunnel: bool) -> None:
 
 
 async def test_old_websockets_forward_the_ports_they_name() -> None:
-    near, far = wire()
+    near, far = connected()
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
         pod = Pod(tasks)
         explain: portforward.Explain = lambda port, error: f"port {port}: {error}"  # noqa: E731
