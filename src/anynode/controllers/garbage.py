@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 WORKERS = 20
 DISCOVERY_SECONDS = 30.0
 UNKNOWN_KIND_SECONDS = 30.0
+SYNC_SECONDS = 30.0
 MOST_ABSENT = 5000
 IGNORED = frozenset({("", "events"), ("events.k8s.io", "events")})
 
@@ -58,7 +59,8 @@ class GarbageCollector:
         self._recorder = context.recorder("garbage-collector-controller")
         self._graph = Graph()
         self._informers: dict[tuple[str, str], Informer] = {}
-        self._unsynced: list[Informer] = []
+        self._unsynced: list[tuple[Informer, float]] = []
+        """Informers still being filled, and since when."""
         self._by_kind: dict[tuple[str, str], Resource] = {}
         self._absent: collections.OrderedDict[tuple[str, str], None] = collections.OrderedDict()
         clock = context.clock
@@ -68,7 +70,7 @@ class GarbageCollector:
         )
 
     async def _ask(self) -> Catalogue:
-        return await discover(self._client)
+        return await discover(self._client, ignore_stale=True)
 
     async def run(self) -> None:
         """Collect until cancelled."""
@@ -94,7 +96,7 @@ class GarbageCollector:
                 continue
             informer = self._informers[at] = self._factory.informer(resource)
             new.append(informer)
-        self._unsynced.extend(new)
+        self._unsynced.extend((informer, self._context.clock.monotonic()) for informer in new)
         for informer in new:
             informer.subscribe(self._handler(informer.resource))
 
@@ -141,7 +143,9 @@ class GarbageCollector:
         return Done()
 
     def _is_synced(self) -> bool:
-        self._unsynced = [informer for informer in self._unsynced if not informer.synced]
+        """Whether all kinds are listed, or one cannot be (it may be forbidden to us): then the server is asked more."""
+        latest = self._context.clock.monotonic() - SYNC_SECONDS
+        self._unsynced = [each for each in self._unsynced if not each[0].synced and each[1] > latest]
         return not self._unsynced
 
     async def _wait_for_dependents(self, node: Node) -> None:

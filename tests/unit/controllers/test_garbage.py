@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from anynode.api.errors import Forbidden
 from anynode.api.objects import Object, ObjectKey, meta, uid_of, with_meta
 from anynode.api.resources import Catalogue, Resource, builtin, known
 from anynode.controllers.garbage import GarbageCollector
@@ -146,6 +147,16 @@ async def test_orphans_are_set_free(cluster: Any) -> None:
     await cluster.settle(5)
     assert names(cluster, CONFIG_MAPS) == []
     assert "ownerReferences" not in meta(cluster.get(SECRETS, "child"))
+
+
+async def test_a_kind_that_cannot_be_listed_holds_up_nothing_for_long(cluster: Any) -> None:
+    cluster.api.refuse(Forbidden("not for you"), method="GET", path="/nodes", times=10_000)
+    cluster.api.add(SECRETS, thing("left", reference(thing("absent"))))
+    await start(cluster)
+    await cluster.settle(20)
+    assert names(cluster, SECRETS) == ["left"]
+    await cluster.settle(20)
+    assert names(cluster, SECRETS) == []
 
 
 @pytest.mark.parametrize("size", [2, 3])
