@@ -31,7 +31,7 @@ from anynode.controllers.context import ControllerContext, run_when_synced
 from anynode.controllers.ownership import Latest
 from anynode.controllers.pace import Pace
 from anynode.controllers.pods import PODS, is_namespace_terminating, is_ready, names_node
-from anynode.controllers.selection import index_labels, index_selectors, services_of
+from anynode.controllers.selection import index_labels, index_selectors
 from anynode.controllers.service_pods import HEADLESS, SERVICES
 from anynode.informers.controller import Done, Outcome
 from anynode.informers.informer import Delta
@@ -177,9 +177,8 @@ class EndpointsController:
             self._controller.queue.add(key_of(delta.obj))
 
     def _pod_changed(self, delta: Delta) -> None:
-        for pod in service_pods.changed(delta.old if delta.kind == "modified" else None, delta.obj):
-            for service in services_of(self._services.store, pod):
-                self._pace.add(key_of(service))
+        for service in service_pods.affected(self._services.store, delta):
+            self._pace.add(key_of(service))
 
     async def reconcile(self, key: ObjectKey) -> Outcome:
         service = self._services.store.get(key)

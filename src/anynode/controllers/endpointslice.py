@@ -303,9 +303,8 @@ class EndpointSliceController:
         self._controller.queue.add(key)
 
     def _pod_changed(self, delta: Delta) -> None:
-        for pod in service_pods.changed(delta.old if delta.kind == "modified" else None, delta.obj):
-            for service in services_of(self._services.store, pod):
-                self._pace.add(key_of(service))
+        for service in service_pods.affected(self._services.store, delta):
+            self._pace.add(key_of(service))
 
     def _node_changed(self, delta: Delta) -> None:
         """A node's zone shows in slices, and pods of unknown nodes are left out of them."""

@@ -11,7 +11,8 @@ from typing import Any
 from anynode.api.objects import Object, get_path, is_deleting, labels_of, name_of, namespace_of, uid_of
 from anynode.api.resources import known
 from anynode.controllers.pods import is_ready, is_terminal
-from anynode.controllers.selection import labelled
+from anynode.controllers.selection import labelled, services_of
+from anynode.informers.informer import Delta
 from anynode.informers.store import Store
 
 SERVICES = known("services")
@@ -136,10 +137,13 @@ def looks(pod: Object) -> tuple[object, ...]:
     )
 
 
-def changed(old: Object | None, new: Object) -> Iterable[Object]:
-    """The states of a pod whose Services must look again."""
+def affected(services: Store, delta: Delta) -> Iterable[Object]:
+    """The Services that must look again after a change of a pod; ``services`` must have ``index_selectors``."""
+    pod, old = delta.obj, delta.old if delta.kind == "modified" else None
+    now = services_of(services, pod)
     if old is None:
-        return (new,)
-    if looks(old) == looks(new):
+        return now
+    before = now if labels_of(old) == labels_of(pod) else services_of(services, old)
+    if not (now or before) or looks(old) == looks(pod):
         return ()
-    return (new,) if labels_of(old) == labels_of(new) else (old, new)
+    return now if before is now else [*now, *before]
