@@ -44,7 +44,6 @@ def _validate_parent_update(new: Object, old: Object) -> list[FieldError]:
 
 
 IP_ADDRESS = KindRules(
-    prepare_create=strategy.created(generation=False),
     validate=_validate_parent,
     validate_update=_validate_parent_update,
     valid_name=_canonical_name,

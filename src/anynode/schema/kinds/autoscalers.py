@@ -71,7 +71,7 @@ def _no_status(autoscaler: Object) -> Object:
 
 
 def _prepare_create(autoscaler: Object) -> Object:
-    return {**strategy.with_generation(autoscaler, 0), "status": _no_status(autoscaler)}
+    return {**autoscaler, "status": _no_status(autoscaler)}
 
 
 def _metrics_of(autoscaler: Object) -> Sequence[Object]:

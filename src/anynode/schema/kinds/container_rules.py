@@ -519,9 +519,8 @@ def validate_init_containers(
     return errors
 
 
-_NOT_EPHEMERAL = (
-    "ports", "resources", "resizePolicy", "restartPolicy", "restartPolicyRules", *_PROBES, "lifecycle",
-)  # fmt: skip
+_NOT_EPHEMERAL = ("ports", "resources", "resizePolicy", "restartPolicy", "restartPolicyRules")
+_EPHEMERAL_NULL = (*_PROBES, "lifecycle")
 _EPHEMERAL = "cannot be set for an Ephemeral Container"
 
 
@@ -541,7 +540,10 @@ def validate_ephemeral_containers(
         seen.add(name)
         if target and target not in regular:
             errors.append(not_found(where.child("targetContainerName"), target))
-        errors.extend(forbidden(where.child(field), _EPHEMERAL) for field in _NOT_EPHEMERAL if container.get(field))
+        unfit = (field for field in _NOT_EPHEMERAL if container.get(field) not in (None, [], {}))
+        errors.extend(forbidden(where.child(field), _EPHEMERAL) for field in unfit)
+        hooks = (field for field in _EPHEMERAL_NULL if container.get(field) is not None)
+        errors.extend(forbidden(where.child(field), _EPHEMERAL) for field in hooks)
         for place, mount in enumerate(container.get("volumeMounts") or ()):
             given = (field for field in ("subPath", "subPathExpr") if mount.get(field))
             at_mount = where.child("volumeMounts").index(place)

@@ -40,7 +40,7 @@ def _create_namespace(namespace: Object) -> Object:
     if "kubernetes" not in finalizers:
         finalizers.append("kubernetes")
     prepared = default_namespace({**namespace, "spec": {**spec, "finalizers": finalizers}})
-    return strategy.with_generation({**prepared, "status": {"phase": "Active"}}, 0)
+    return {**prepared, "status": {"phase": "Active"}}
 
 
 def _update_namespace(new: Object, old: Object) -> Object:
@@ -66,7 +66,6 @@ NAMESPACE = KindRules(
 )
 
 CONFIG_MAP = KindRules(
-    prepare_create=strategy.created(generation=False),
     validate=core_rules.validate_config_map,
     validate_update=core_rules.validate_config_map_update,
 )
@@ -95,7 +94,6 @@ def _secret_warnings(secret: Object) -> Sequence[str]:
 
 SECRET = KindRules(
     default=default_secret,
-    prepare_create=strategy.created(generation=False),
     validate=core_rules.validate_secret,
     validate_update=core_rules.validate_secret_update,
     warnings=_secret_warnings,
@@ -104,11 +102,30 @@ SECRET = KindRules(
 )
 
 
-def _create_service_account(account: Object) -> Object:
-    return strategy.with_generation(account, 0)
+_MOUNTABLE = "kubernetes.io/enforce-mountable-secrets"
 
 
-SERVICE_ACCOUNT = KindRules(prepare_create=_create_service_account)
+def _with_secret_names(account: Object) -> Object:
+    """Secrets of an account are known by their names alone."""
+    secrets = account.get("secrets")
+    if not secrets or all(each.keys() <= {"name"} for each in secrets):
+        return account
+    return {**account, "secrets": [{"name": each["name"]} if each.get("name") else {} for each in secrets]}
+
+
+def _mountable_warnings(account: Object) -> Sequence[str]:
+    if _MOUNTABLE not in (meta(account).get("annotations") or {}):
+        return ()
+    text = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+    return (f"metadata.annotations[{_MOUNTABLE}]: {text}",)
+
+
+SERVICE_ACCOUNT = KindRules(
+    prepare_create=_with_secret_names,
+    prepare_update=lambda new, _old: _with_secret_names(new),
+    warnings=_mountable_warnings,
+    update_warnings=lambda new, old: () if _mountable_warnings(old) else _mountable_warnings(new),
+)
 
 
 def default_endpoints(endpoints: Object) -> Object:
@@ -139,7 +156,6 @@ def _endpoints_warnings(endpoints: Object) -> Sequence[str]:
 
 ENDPOINTS = KindRules(
     default=default_endpoints,
-    prepare_create=strategy.created(generation=False),
     validate=core_rules.validate_endpoints,
     validate_update=core_rules.validate_endpoints_update,
     warnings=_endpoints_warnings,
@@ -168,7 +184,7 @@ def default_node(node: Object) -> Object:
 def _create_node(node: Object) -> Object:
     spec = strategy.without_fields(node.get("spec") or {}, ("configSource",))
     status = strategy.without_fields(node.get("status") or {}, ("config",))
-    return strategy.with_generation({**node, "spec": spec, "status": status}, 0)
+    return {**node, "spec": spec, "status": status}
 
 
 NODE = KindRules(

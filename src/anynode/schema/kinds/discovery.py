@@ -30,10 +30,6 @@ def _without_strategy(lease: Object) -> Object:
     return lease if kept is spec else {**lease, "spec": kept}
 
 
-def _create_lease(lease: Object) -> Object:
-    return _without_strategy(strategy.with_generation(lease, 0))
-
-
 def _update_lease(new: Object, old: Object) -> Object:
     return new if (old.get("spec") or {}).get("strategy") is not None else _without_strategy(new)
 
@@ -51,7 +47,7 @@ def validate_lease(lease: Object) -> list[FieldError]:
 
 LEASE = KindRules(
     default=_default_lease,
-    prepare_create=_create_lease,
+    prepare_create=_without_strategy,
     prepare_update=_update_lease,
     validate=validate_lease,
     validate_update=lambda new, _old: validate_lease(new),

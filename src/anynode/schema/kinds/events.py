@@ -31,7 +31,6 @@ def _default_new(event: Object) -> Object:
 
 CORE_EVENT = KindRules(
     default=_default_core,
-    prepare_create=strategy.created(generation=False),
     prepare_update=strategy.updated(keep=(), counted=()),
     validate=core_rules.validate_core_event,
     validate_update=lambda new, _old: core_rules.validate_core_event(new),
@@ -44,7 +43,6 @@ CORE_EVENT = KindRules(
 )  # fmt: skip
 NEW_EVENT = KindRules(
     default=_default_new,
-    prepare_create=strategy.created(generation=False),
     prepare_update=strategy.updated(keep=(), counted=()),
     validate=core_rules.validate_new_event,
     validate_update=core_rules.validate_new_event_update,

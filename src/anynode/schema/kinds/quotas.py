@@ -138,7 +138,6 @@ def _validate_order(name: str, given: Mapping[str, Quantity | None], path: Field
 
 LIMIT_RANGE = KindRules(
     default=default_limit_range,
-    prepare_create=strategy.created(generation=False),
     validate=validate_limit_range,
     validate_update=lambda new, _old: validate_limit_range(new),
 )

@@ -83,7 +83,7 @@ def _node_ports(spec: Object) -> list[int]:
 
 
 def _prepare_create(service: Object) -> Object:
-    service = {**strategy.with_generation(service, 0), "status": {"loadBalancer": {}}}
+    service = {**service, "status": {"loadBalancer": {}}}
     spec = service.get("spec") or {}
     if spec.get("clusterIP") and not spec.get("clusterIPs"):
         service = {**service, "spec": {**spec, "clusterIPs": [spec["clusterIP"]]}}

@@ -46,10 +46,10 @@ def without_fields(obj: Object, fields: Sequence[str]) -> Object:
 
 
 def created(*, status: Object | None = None, generation: bool = True) -> Prepare:
-    """For a create: ``status`` becomes this (None: is left alone), the generation 1 (or none)."""
+    """For a create: ``status`` becomes this (None: is left alone), the generation 1 (or what it is)."""
 
     def prepare(obj: Object) -> Object:
-        prepared = with_generation(obj, 1 if generation else 0)
+        prepared = with_generation(obj, 1) if generation else obj
         return prepared if status is None else {**prepared, "status": status}
 
     return prepare

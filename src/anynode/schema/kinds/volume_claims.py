@@ -58,7 +58,6 @@ def _with_data_source(claim: Object) -> Object:
 
 
 def _create_claim(claim: Object) -> Object:
-    claim = strategy.with_generation(claim, 0)
     spec = claim.get("spec") or {}
     source = spec.get("dataSource")
     if source is not None and not _known_source(source):
@@ -205,7 +204,7 @@ def default_volume(volume: Object) -> Object:
 
 def _create_volume(volume: Object) -> Object:
     status = {"phase": "Pending", "lastPhaseTransitionTime": meta(volume).get("creationTimestamp")}
-    return {**strategy.with_generation(volume, 0), "status": status}
+    return {**volume, "status": status}
 
 
 def _status_of_volume(new: Object, old: Object) -> Object:

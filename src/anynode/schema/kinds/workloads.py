@@ -192,7 +192,6 @@ STATEFUL_SET = KindRules(
 
 CONTROLLER_REVISION = KindRules(
     default=_default_revision,
-    prepare_create=strategy.created(generation=False),
     validate=workload_rules.validate_controller_revision,
     validate_update=workload_rules.validate_controller_revision_update,
 )
