@@ -105,7 +105,22 @@ async def test_discovery_is_told_in_both_forms(client: Client) -> None:
     assert (await client.ask("GET", "/nothing")).status == 404
     document = await client.get("/openapi/v3/api/v1")
     assert "/api/v1/namespaces/{namespace}/pods" in document["paths"]
+    assert (await client.ask("GET", "/openapi/v3/apis/nope/v1")).status == 404
     assert b"apiserver_request_total" in ((await client.ask("GET", "/metrics")).body or b"")
+
+
+async def test_the_v2_document_in_both_forms(client: Client) -> None:
+    old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+    plain, binary = await asyncio.gather(
+        client.ask("GET", "/openapi/v2"), client.ask("GET", "/openapi/v2", accept=f"{old}, application/json;q=0.5")
+    )
+    assert "io.k8s.api.core.v1.Pod" in plain.decoded()["definitions"]
+    assert binary.content_type == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    assert (binary.body or b"").startswith(b"\n\x032.0\x12")
+    assert plain.headers["vary"] == "Accept"
+    again = await client.ask("GET", "/openapi/v2", accept=old, if_none_match=binary.headers["etag"])
+    assert (again.status, again.body) == (304, b"")
+    assert (await client.ask("GET", "/openapi/v2", accept="text/html")).status == 406
 
 
 # --- writes and reads

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import orjson
 import yaml
 
+from anynode.aio.tasks import Supervisor
 from anynode.api import errors
 from anynode.api.objects import Object
 from anynode.api.resources import Resource
@@ -39,7 +40,8 @@ logger = logging.getLogger(__name__)
 
 IN_PROCESS = "anynode-in-process"
 """A request with this header is answered with the decoded object instead of bytes."""
-MOST_READING, MOST_WRITING = 400, 200
+MOST_READING, MOST_WRITING = 4_000, 2_000
+"""Requests under way at once; a request over that is told to come again, as one too many for upstream's queues is."""
 OUTDATED = {"endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
 """Resources whose use is warned of."""
 READS = frozenset({"get", "list", "watch"})
@@ -65,7 +67,7 @@ class ApiServer:
         served: Mapping[tuple[str, str, str], Served],
         unstored: Mapping[tuple[str, str, str], tuple[Resource, Handler]],
         subresources: Mapping[tuple[str, str], Mapping[str, Route]],
-        paths: Mapping[str, Callable[[ApiRequest], ApiResponse]],
+        paths: Mapping[str, Callable[[ApiRequest], Awaitable[ApiResponse]]],
         reader: Reader,
         writer: Writer,
         authenticator: Authenticator,
@@ -90,6 +92,8 @@ class ApiServer:
         self._random = random
         self._reading = 0
         self._writing = 0
+        self.tasks: Supervisor | None = None
+        """Owner of connections inside this process, while the server runs."""
         self._routes: Mapping[str, Route] = {
             "get": self._get,
             "list": self._list,
@@ -143,7 +147,7 @@ class ApiServer:
                 raise errors.BadRequest("name must be provided") from None
             raise no_such_resource() from None
         if not info.is_resource:
-            return self._document(request, info, user)
+            return await self._document(request, info, user)
         self.authorizer.permit(info, user)
         if info.verb in READS:
             return await self._admitted_read(request, info, user)
@@ -193,6 +197,7 @@ class ApiServer:
         if served is None:
             return await self._not_stored(request, info, user)
         resource = served.resource
+        self._metrics.requests[info.verb, resource.qualified] += 1
         if info.subresource:
             routes = self._subresources.get((resource.qualified, info.subresource))
             if routes is None:
@@ -238,19 +243,23 @@ class ApiServer:
 
     # --- documents
 
-    def _document(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+    async def _document(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         path = info.path.rstrip("/") or "/"
         self.authorizer.require(user, Attributes(verb=info.verb, path=info.path))
         health = self._health.answer(request, path)
         if health is not None:
             return health
         known = self._find_document(path)
-        if known is None:
+        large = next((made for prefix, made in self._paths.items() if f"{path}/".startswith(f"{prefix}/")), None)
+        if known is None and large is None:
             if path.startswith("/api/") or "/".join(path.split("/")[:3]) in self._discovery:
                 raise no_such_resource()
             return not_found_page()
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()
+        if large is not None:
+            return await large(request)
+        assert known is not None
         return known(request)
 
     def _find_document(self, path: str) -> Callable[[ApiRequest], ApiResponse] | None:
@@ -264,9 +273,6 @@ class ApiServer:
             return lambda _: ApiResponse(body=orjson.dumps({"paths": self._all_paths()}, option=orjson.OPT_INDENT_2))
         if path in self._discovery:
             return lambda request: self._discovery.answer(request, path)
-        for prefix, document in self._paths.items():
-            if path == prefix or path.startswith(f"{prefix}/"):
-                return document
         return None
 
     def _all_paths(self) -> list[str]:

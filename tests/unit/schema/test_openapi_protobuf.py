@@ -9,7 +9,21 @@ from anynode.schema.openapi_protobuf import encode
 DOCUMENT = {
     "swagger": "2.0",
     "info": {"title": "Kubernetes", "version": "v1.36.0"},
-    "paths": {"/api": {}},
+    "paths": {
+        "/things/{name}": {
+            "patch": {
+                "operationId": "patchThing",
+                "x-kubernetes-action": "patch",
+                "consumes": ["a/b", "c/d"],
+                "parameters": [
+                    {"in": "query", "name": "dryRun", "type": "string", "uniqueItems": True},
+                    {"in": "body", "name": "body", "required": True, "schema": {"type": "object"}},
+                ],
+                "responses": {"200": {"description": "OK", "schema": {"$ref": "#/definitions/io.k8s.Thing"}}},
+            },
+            "parameters": [{"in": "path", "name": "name", "required": True, "type": "string", "uniqueItems": True}],
+        }
+    },
     "definitions": {
         "io.k8s.Thing": {
             "type": "object",
@@ -77,3 +91,20 @@ def test_properties_of_every_shape() -> None:
     assert every(every(every(properties["map"], 21)[0], 1)[0], 2) == [b"int32"]
     assert list(fields(every(properties["any"], 21)[0])) == [(2, 1)]
     assert every(every(properties["any"], 5)[0], 2) == [b"{}"]
+
+
+def test_paths_say_what_takes_a_dry_run() -> None:
+    [entry] = every(every(encode(DOCUMENT), 8)[0], 2)
+    assert every(entry, 1) == [b"/things/{name}"]
+    item = every(entry, 2)[0]
+    [in_path] = every(every(every(every(item, 9)[0], 1)[0], 2)[0], 4)
+    assert list(fields(in_path)) == [(2, b"path"), (4, b"name"), (1, 1), (5, b"string"), (19, 1)]
+    patch = every(item, 8)[0]
+    assert every(patch, 5) == [b"patchThing"]
+    assert every(patch, 7) == [b"a/b", b"c/d"]
+    assert every(every(patch, 13)[0], 1) == [b"x-kubernetes-action"]
+    query, body = (every(each, 1)[0] for each in every(patch, 8))
+    assert list(fields(every(every(query, 2)[0], 3)[0])) == [(2, b"query"), (4, b"dryRun"), (6, b"string"), (20, 1)]
+    assert every(every(body, 1)[0], 2) == [b"body"]
+    response = every(every(named(every(patch, 9)[0])["200"], 1)[0], 2)[0]
+    assert every(every(response, 1)[0], 1) == [b"#/definitions/io.k8s.Thing"]
