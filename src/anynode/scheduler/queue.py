@@ -69,6 +69,7 @@ class QueuedPod:
     ticket: int = 0
     errors: int = 0
     waiting_since: float = 0.0
+    plugins: frozenset[str] = frozenset()
     helped_by: Wake = Wake.ANYTHING
 
     @property
@@ -136,15 +137,12 @@ class SchedulingQueue:
                 return queued
         return None
 
-    def failed(self, queued: QueuedPod, plugins: Iterable[str], now: float) -> None:
-        """No node fits: wait for a change."""
+    def failed(self, queued: QueuedPod, plugins: frozenset[str], now: float) -> None:
+        """No node fits, because of these plugins: wait for a change."""
         if self._pods.get(queued.facts.uid) is not queued:
             return
         queued.place, queued.waiting_since, queued.errors = Place.UNSCHEDULABLE, now, 0
-        helped_by = Wake.NONE
-        for plugin in plugins:
-            helped_by |= _HELPED_BY.get(plugin, Wake.ANYTHING)
-        queued.helped_by = helped_by or Wake.ANYTHING
+        queued.plugins, queued.helped_by = plugins, _helped_by(plugins)
         self._unschedulable.setdefault(queued.group, {})[queued.facts.uid] = queued
 
     def errored(self, queued: QueuedPod, now: float) -> None:
@@ -155,17 +153,23 @@ class SchedulingQueue:
         queued.place, queued.ticket = Place.BACKOFF, next(self._tickets)
         heapq.heappush(self._backoff, (now + ERROR_BACKOFF.delay_seconds(queued.errors), queued.ticket, queued))
 
-    def helped_by(self, what: Wake) -> list[tuple[Hashable, PodFacts]]:
+    def helped_by(self, what: Wake) -> list[tuple[Hashable, QueuedPod]]:
         """The groups of waiting pods that ``what`` may have helped, each with one of its pods."""
         found = []
         for group, pods in self._unschedulable.items():
             first = next(iter(pods.values()))
             if first.helped_by & what:
-                found.append((group, first.facts))
+                found.append((group, first))
         return found
 
+    def refused_by(self, group: Hashable, plugins: frozenset[str]) -> int:
+        """A group still fits nowhere, but now for the sake of these plugins: some of it are to be told; how many."""
+        for queued in self._unschedulable.get(group, {}).values():
+            queued.plugins, queued.helped_by = plugins, _helped_by(plugins)
+        return self.wake(group)
+
     def wake(self, group: Hashable) -> int:
-        """Make ready the first pods of a group, which would fit now; how many."""
+        """Make ready the first pods of a group; how many."""
         woken = [*itertools.islice(self._unschedulable.get(group, {}).values(), WOKEN_AT_ONCE)]
         for queued in woken:
             self._leave(queued)
@@ -206,3 +210,11 @@ class SchedulingQueue:
             pods = self._unschedulable.get(queued.group)
             if pods is not None and pods.pop(queued.facts.uid, None) is not None and not pods:
                 del self._unschedulable[queued.group]
+
+
+def _helped_by(plugins: Iterable[str]) -> Wake:
+    """What may help a pod that these plugins refused."""
+    helped_by = Wake.NONE
+    for plugin in plugins:
+        helped_by |= _HELPED_BY.get(plugin, Wake.ANYTHING)
+    return helped_by or Wake.ANYTHING

@@ -294,16 +294,26 @@ class Scheduler:
                 if self._would_fit(facts):
                     self.queue.wake_one(facts.uid)
                     self._ready.set()
-            for group, facts in self.queue.helped_by(changes):
-                if self._would_fit(facts):
-                    woken += self.queue.wake(group)
-                    self._ready.set()
+            for group, first in self.queue.helped_by(changes):
+                woken += self._look_again(group, first)
                 if self._clock.monotonic() - turn_began > TURN_SECONDS:
                     await asyncio.sleep(0)
                     turn_began = self._clock.monotonic()
             if woken:
                 self._note(changes)  # those not woken yet get their turn once these have a place
             await self._clock.sleep(WAKE_SECONDS)
+
+    def _look_again(self, group: Hashable, first: QueuedPod) -> int:
+        """Try a group of waiting pods again if they would fit now, or fit nowhere for other reasons; how many of those
+        that would fit."""
+        with self._nominated.aside(first.facts):
+            if self._ranking.best(first.facts) is not None:
+                self._ready.set()
+                return self.queue.wake(group)
+            plugins = self._explain(first).plugins
+        if plugins != first.plugins and self.queue.refused_by(group, plugins):
+            self._ready.set()
+        return 0
 
     def _would_fit(self, facts: PodFacts) -> bool:
         with self._nominated.aside(facts):

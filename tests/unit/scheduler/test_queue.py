@@ -53,17 +53,28 @@ def wake(queue: SchedulingQueue, what: Wake) -> int:
 def test_an_unschedulable_pod_waits_for_what_helps() -> None:
     queue = SchedulingQueue()
     add(queue, pod("p", cpu="1"))
-    queue.failed(pop(queue), ["NodeResourcesFit"], 0)
+    queue.failed(pop(queue), frozenset({"NodeResourcesFit"}), 0)
     assert wake(queue, Wake.NODE_TAINTS) == 0
     assert not add(queue, pod("p", cpu="1"))  # our own condition came back: no reason to try again
     assert wake(queue, Wake.POD_GONE) == 1
     assert names(queue) == ["p"]
 
 
+def test_other_reasons_are_told_and_waited_for() -> None:
+    queue = SchedulingQueue()
+    add(queue, pod("p", cpu="1"))
+    queue.failed(pop(queue), frozenset({"NodeUnschedulable"}), 0)
+    [(group, _)] = queue.helped_by(Wake.NODE_TAINTS)
+    assert queue.helped_by(Wake.POD_GONE) == []
+    assert queue.refused_by(group, frozenset({"NodeResourcesFit"})) == 1
+    queue.failed(pop(queue), frozenset({"NodeResourcesFit"}), 0)
+    assert len(queue.helped_by(Wake.POD_GONE)) == 1
+
+
 def test_a_changed_pod_is_tried_again() -> None:
     queue = SchedulingQueue()
     add(queue, pod("p", cpu="1"))
-    queue.failed(pop(queue), ["TaintToleration"], 0)
+    queue.failed(pop(queue), frozenset({"TaintToleration"}), 0)
     assert add(queue, pod("p", cpu="1", tolerations=[{"operator": "Exists"}]))
     assert names(queue) == ["p"]
 
@@ -73,7 +84,7 @@ def test_few_of_many_are_woken() -> None:
     for number in range(100):
         add(queue, pod(f"p{number}", cpu="1"))
     while (queued := queue.pop()) is not None:
-        queue.failed(queued, ["NodeResourcesFit"], 0)
+        queue.failed(queued, frozenset({"NodeResourcesFit"}), 0)
     assert wake(queue, Wake.NODE_ADDED) == 64
     assert queue.count(Place.UNSCHEDULABLE) == 36
 
@@ -81,7 +92,7 @@ def test_few_of_many_are_woken() -> None:
 def test_everybody_gets_another_try_after_five_minutes() -> None:
     queue = SchedulingQueue()
     add(queue, pod("p"))
-    queue.failed(pop(queue), ["NodeAffinity"], 0)
+    queue.failed(pop(queue), frozenset({"NodeAffinity"}), 0)
     assert queue.flush(299) == 0
     assert queue.flush(301) == 1
     assert names(queue) == ["p"]
@@ -104,11 +115,11 @@ def test_removed_pods_are_not_tried() -> None:
     for name in ("a", "b", "c"):
         add(queue, pod(name))
         states.append(pop(queue))
-    queue.failed(states[0], ["NodeAffinity"], 0)
+    queue.failed(states[0], frozenset({"NodeAffinity"}), 0)
     queue.errored(states[1], 0)
     for each in states:
         queue.remove(each.facts.uid)
-    queue.failed(states[2], [], 0)
+    queue.failed(states[2], frozenset(), 0)
     assert wake(queue, Wake.ANYTHING) == 0
     assert queue.flush(1000) == 0
     assert len(queue) == 0

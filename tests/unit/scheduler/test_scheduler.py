@@ -259,3 +259,37 @@ async def test_whatever_happens_no_node_is_overfull_and_nobody_waits_in_vain(
     used = {snapshot.names[row]: snapshot.requested.item(0, row) // 1000 for row in snapshot.rows()}
     promised = {each.uid for each in scheduler._nominated}
     assert promised or used == {name: 4 - left for name, left in free.items()}
+
+
+async def test_uncordoning_and_labelling_help(scheduler: Scheduler, api: FakeApi, clock: FakeClock) -> None:
+    api.add(NODES, node("a", unschedulable=True))
+    api.add(PODS, pod("p"), pod("choosy", nodeSelector={"disk": "ssd"}))
+    await clock.settle()
+    assert set(where(api).values()) == {""}
+    api.put(NODES, node("a"))
+    await clock.advance(1)
+    assert where(api) == {"p": "a", "choosy": ""}
+    api.put(NODES, node("a", labels={"disk": "ssd"}))
+    await clock.advance(1)
+    assert where(api) == {"p": "a", "choosy": "a"}
+
+
+async def test_a_promise_outlives_the_scheduler(api: FakeApi, clock: FakeClock) -> None:
+    api.add(NODES, node("a", cpu="2"))
+    promised = {**pod("promised", cpu="2", priority=10), "status": {"phase": "Pending", "nominatedNodeName": "a"}}
+    victim = pod("victim", cpu="2", nodeName="a")
+    api.add(PODS, victim, promised, pod("cheeky", cpu="2"))
+    client = ApiClient(api)
+    await client.delete(PODS, ObjectKey("default", "victim"), grace_seconds=30)
+    informers = InformerFactory(client, clock=clock)
+    scheduler = Scheduler(client, informers, clock=clock, chance=random.Random(1))
+    tasks = [asyncio.create_task(informers.run()), asyncio.create_task(scheduler.run())]
+    await clock.advance(1)
+    api.remove(PODS, ObjectKey("default", "victim"))
+    await clock.advance(1)
+    assert where(api) == {"promised": "a", "cheeky": ""}
+    assert events(api, "Preempted") == []
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
