@@ -6,6 +6,7 @@ The backend below stands for processes: a command answers with its words and its
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import pathlib
@@ -33,6 +34,7 @@ from anynode.kubelet_api.auth import Authenticator
 from anynode.kubelet_api.server import KubeletServer
 from anynode.provider import ExecIO, LogOptions, ProviderError
 from anynode.storage.memory import MemoryStorage
+from anynode.streaming import websocket
 from anynode.streaming.portforward import PortForwardRefused
 from anynode.streaming.pump import Pipe
 
@@ -223,6 +225,23 @@ async def test_logs(transport: Transport) -> None:
     assert got == b"one\ntwo\n"
     with pytest.raises(ApiError, match="container nope is not valid for pod web"):
         await remote.logs(transport, WEB, container="nope")
+
+
+@pytest.mark.parametrize("protocol", ["binary.k8s.io", "base64.binary.k8s.io"])
+async def test_logs_over_a_websocket(transport: Transport, protocol: str) -> None:
+    headers = websocket.request_headers(b"k" * 16, (protocol,))
+    request = ApiRequest(method="GET", path=PODS.path("default", "web", "log"), headers=headers)
+    answer, stream = await transport.upgrade(request)
+    assert answer.headers["sec-websocket-protocol"] == protocol
+    socket, said = websocket.WebSocket(client=True), []
+    while not socket.close_received:
+        said += socket.receive(await stream.read())
+    got = [event for event in said if isinstance(event, websocket.Message)]
+    assert got[0].data == b""
+    assert got[1].text is (protocol != "binary.k8s.io")
+    plain = [base64.b64decode(event.data) if event.text else event.data for event in got]
+    assert b"".join(plain) == b"one\ntwo\n"
+    await stream.close()
 
 
 async def test_exec(transport: Transport) -> None:

@@ -18,10 +18,10 @@ from anynode.aio.clock import Clock
 from anynode.aio.http_client import HttpClient, Origin
 from anynode.api import errors
 from anynode.api.objects import Object, get_path, name_of, namespace_of
-from anynode.api.wire import ApiRequest, ApiResponse, ByteReader
+from anynode.api.wire import ApiRequest, ApiResponse, ByteReader, ByteStream
 from anynode.apiserver import proxying, translation
 from anynode.schema import fields
-from anynode.streaming import remotecommand, websocket
+from anynode.streaming import messages, remotecommand, websocket
 from anynode.streaming.portforward import TUNNEL_PROTOCOL
 
 KUBELET_PORT = 10250
@@ -98,6 +98,8 @@ class Connector:
         if not 200 <= body.status <= 206:
             text = await _limited(body)
             raise _kubelet_refusal(body.status, text, name_of(pod))
+        if websocket.is_websocket(request.headers):
+            return await _log_messages(request, body)
         return ApiResponse(content_type="text/plain", stream=body)
 
     # Exec, attach, port-forward
@@ -127,6 +129,23 @@ class Connector:
         except ConnectionError as error:
             raise _unreachable(f"error dialing backend: {error}") from error
         return proxying.upgraded(answer, stream)
+
+
+async def _log_messages(request: ApiRequest, body: ByteReader) -> ApiResponse:
+    """The log to a client that asks for it over a WebSocket."""
+    protocol = websocket.choose_protocol(request.headers, messages.PROTOCOLS)
+    if protocol is None:
+        await body.close()
+        asked = " ".join(websocket.protocols_of(request.headers))
+        raise errors.BadRequest(f"requested protocol(s) are not supported: [{asked}]")
+
+    async def serve(stream: ByteStream) -> None:
+        try:
+            await messages.send_all(stream, messages.pieces_of(body, protocol), text=protocol == messages.BASE64)
+        finally:
+            await body.close()
+
+    return ApiResponse(status=101, headers=websocket.upgrade_headers(request.headers, protocol), upgrade=serve)
 
 
 def is_upgrade(headers: Mapping[str, str]) -> bool:
