@@ -12,6 +12,7 @@ import asyncio
 import collections
 import dataclasses
 
+from anynode.aio.backoff import Backoff
 from anynode.aio.tasks import Supervisor
 from anynode.api.errors import NotFound
 from anynode.api.objects import Object, ObjectKey, condition_of, get_path, key_of, name_of, uid_of, with_path
@@ -85,7 +86,9 @@ class NodeLifecycleController:
             await informer.wait_synced()
         async with Supervisor("node-lifecycle", clock=self._clock) as tasks:
             tasks.start("taints", self._controller.run)
-            await tasks.start("monitor", self._monitor)
+            await tasks.start(
+                "monitor", self._monitor, restart=Backoff(first_seconds=1.0, most_seconds=MONITOR_SECONDS)
+            )
 
     # what informers say
 
@@ -202,9 +205,10 @@ class NodeLifecycleController:
     async def reconcile(self, key: ObjectKey) -> Outcome:
         """Bring one node's taints in line with its conditions; NoExecute taints wait for their turn."""
         node = self._latest.get(key)
-        if node is None:
+        zone_name = self._zone_of.get(key.name)
+        if node is None or zone_name is None:
             return Done()
-        zone = self._zones[self._zone_of.get(key.name, "")]
+        zone = self._zones[zone_name]
         if health.needs_execute(node):
             zone.waiting.setdefault(key.name)
         else:
