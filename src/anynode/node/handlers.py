@@ -1,8 +1,8 @@
-"""What hooks and probes do: run a command in a container, ask over HTTP, connect over TCP, or sleep.
+"""What hooks and probes do: run a command in a container, ask over HTTP or gRPC, connect over TCP, or sleep.
 
 Comes in: a handler as it stands in the pod and the provider; goes out: success with what was said. Connections go
 through the provider's ``dial`` where it has one. Raises ``HandlerFailed`` with upstream's words. Source: kubelet
-``pkg/kubelet/lifecycle/handlers.go``, ``pkg/probe/{exec,http,tcp}``, 1.36.
+``pkg/kubelet/lifecycle/handlers.go``, ``pkg/probe/{exec,grpc,http,tcp}``, 1.36.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from anynode.aio.clock import Clock
 from anynode.api.objects import Object, Uid, meta
 from anynode.api.wire import ByteStream
+from anynode.node import grpc_health
 from anynode.node.pod_machine import display
 from anynode.provider import Dial, Exec, Provider, ProviderError, TerminalSize
 
@@ -85,6 +86,8 @@ class Handlers:
                     await self.http_get(pod, container, probe["httpGet"], pod_ip)
                 elif "tcpSocket" in probe:
                     await self.tcp(pod, container, probe["tcpSocket"], pod_ip)
+                elif "grpc" in probe:
+                    await self.grpc(pod, probe["grpc"], pod_ip)
                 else:
                     raise HandlerError(f"missing probe handler for {display(pod)}:{container['name']}")
         except TimeoutError as error:
@@ -106,6 +109,25 @@ class Handlers:
         port = resolve_port(action.get("port"), container)
         stream = await self._connect(pod, action.get("host") or "", port, pod_ip)
         await stream.close()
+
+    async def grpc(self, pod: Object, action: Object, pod_ip: str) -> None:
+        port = int(action.get("port") or 0)
+        stream = await self._connect(pod, "", port, pod_ip)
+        try:
+            await stream.write(grpc_health.request(action.get("service") or "", f"{pod_ip}:{port}"))
+            answer = grpc_health.Answer()
+            while answer.status is None:
+                data = await stream.read()
+                if not data or answer.feed(data):
+                    break
+        except (ConnectionError, ValueError) as error:
+            raise HandlerFailed(f"error: health rpc failed: {error}") from error
+        finally:
+            await stream.close()
+        if answer.status is None:
+            raise HandlerFailed("error: health rpc failed: the server gave no answer")
+        if answer.status != grpc_health.SERVING:
+            raise HandlerFailed(f'service unhealthy (responded with "{grpc_health.name_of(answer.status)}")')
 
     async def http_get(
         self, pod: Object, container: Object, action: Object, pod_ip: str, *, hook: bool = False
@@ -192,6 +214,8 @@ def _late(probe: Object, seconds: float, pod_ip: str) -> str:
         scheme = (action.get("scheme") or "http").lower()
         where = f"{scheme}://{action.get('host') or pod_ip}:{action.get('port')}{action.get('path') or '/'}"
         return f'Get "{where}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
+    if "grpc" in probe:
+        return f'timeout: failed to connect service "{pod_ip}:{probe["grpc"].get("port")}" within {seconds:g}s'
     return "i/o timeout"
 
 

@@ -316,7 +316,7 @@ class PodWorker:
         if self._deadline_passed():
             await self._terminate()
             return
-        if self.state.sandbox is None and not self.published and not self.state.records:
+        if self.state.sandbox is None and not self.published and not self.state.records and not self._has_hooks():
             self._publish_soon()
         elif self._publish()["phase"] in pod_status.TERMINAL:
             await self._terminate()
@@ -351,6 +351,10 @@ class PodWorker:
         self._context.recorder.event(self.pod, "Normal", reason, message)
         self.state.failure = DEADLINE
         return True
+
+    def _has_hooks(self) -> bool:
+        """Whether starts wait for hooks: until those are done the status from before the start is shown."""
+        return any(get_path(each, "lifecycle", "postStart") for each, _ in pod_machine.containers_of(self.pod))
 
     def _publish_soon(self) -> None:
         """Have the status worked out and written unless a later one comes within a moment: most starts and ends are
@@ -489,13 +493,13 @@ class PodWorker:
     async def _ensure_image(self, container: Object, record: ContainerRecord) -> bool:
         context = self._context
         image = container.get("image") or ""
-        if not isinstance(context.provider, Images):
-            self._event(container, "Normal", "Pulled", f'Container image "{image}" already present on machine')
-            return True
         now = context.clock.monotonic()
         if record.pulls.waits(record.pulls.updated_at, now):
             self._pull_back_off(container, record)
             return False
+        if not isinstance(context.provider, Images):
+            self._event(container, "Normal", "Pulled", f'Container image "{image}" already present on machine')
+            return True
 
         pulled = []
 

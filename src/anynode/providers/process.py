@@ -187,7 +187,8 @@ class ProcessProvider:
         pod = self._pods.get(uid)
         if pod is None:
             try:
-                pod_ip = self._addresses.take()
+                host_network = get_path(plan.pod, "spec", "hostNetwork")
+                pod_ip = self._settings.node_ip if host_network else self._addresses.take()
             except LookupError as error:
                 raise ProviderError("FailedCreatePodSandBox", str(error)) from error
             pod = _Pod(

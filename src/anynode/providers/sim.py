@@ -28,7 +28,7 @@ from contextlib import AbstractAsyncContextManager
 from anynode.aio.clock import Clock, SystemClock
 from anynode.aio.tasks import Supervisor
 from anynode.api.formats import parse_duration
-from anynode.api.objects import Uid, annotations_of
+from anynode.api.objects import Uid, annotations_of, get_path
 from anynode.provider import (
     ContainerPlan,
     ContainerReport,
@@ -146,7 +146,8 @@ class SimProvider:
         pod = self._pods.get(uid)
         if pod is None:
             try:
-                address = self._addresses.take()
+                host_network = get_path(plan.pod, "spec", "hostNetwork")
+                address = self._settings.node_ip if host_network else self._addresses.take()
             except LookupError as error:
                 raise ProviderError("FailedCreatePodSandBox", str(error)) from error
             sandbox = PodSandbox(pod_ip=address, host_ip=self._settings.node_ip)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import pathlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from tests.unit.node.pods import container, pod
 
 from anynode.aio.tasks import Supervisor
 from anynode.api.errors import ServiceUnavailable
-from anynode.api.objects import Object, ObjectKey, find_condition, meta
+from anynode.api.objects import Object, ObjectKey, Uid, find_condition, meta
 from anynode.api.resources import known
 from anynode.api.wire import ApiRequest, ApiResponse
 from anynode.client.api_client import ApiClient, PatchKind
@@ -24,7 +24,7 @@ from anynode.node.pod_controller import PodController, PodSettings
 from anynode.node.pod_engine import PodEngine
 from anynode.node.pod_lookups import PodLookups
 from anynode.node.status_patch import status_patch
-from anynode.provider import ProviderSettings
+from anynode.provider import ProviderSettings, Volume
 from anynode.providers.sim import PREFIX, SimProvider
 from anynode.testing.clock import FakeClock
 from anynode.testing.fake_api import FakeApi
@@ -286,13 +286,43 @@ async def test_a_missing_volume_keeps_the_pod_pending(node: Harness) -> None:
         assert node.status()["phase"] == "Running"
 
 
-async def test_an_image_that_cannot_be_had_is_tried_again(node: Harness) -> None:
+async def test_an_image_that_cannot_be_had_is_tried_again_with_back_off(node: Harness) -> None:
     async with node.run():
         await node.create(pod(), fail="ErrImagePull: no such image")
         assert node.main()["state"]["waiting"] == {"reason": "ErrImagePull", "message": "no such image"}
         await node.clock.advance(5)
-        assert node.main()["state"]["waiting"]["reason"] in ("ErrImagePull", "ImagePullBackOff")
+        assert node.main()["state"]["waiting"] == {
+            "reason": "ImagePullBackOff",
+            "message": 'Back-off pulling image "example:1": ErrImagePull: no such image',
+        }
+        await node.clock.advance(100)
         assert node.status()["phase"] == "Pending"
+        events = {each["message"]: each["count"] for each in node.api.objects(EVENTS)}
+        assert events['Failed to pull image "example:1": no such image'] == 4  # after 0, 10, 30 and 70 seconds
+
+
+async def test_volumes_are_looked_at_again(node: Harness, tmp_path: pathlib.Path) -> None:
+    shown: list[bytes] = []
+
+    class Live(SimProvider):
+        async def update_volumes(self, uid: Uid, volumes: Sequence[Volume]) -> None:
+            shown.extend(file.content for each in volumes for file in each.files or ())
+
+    node.sim = Live(ProviderSettings(node="node-1", cluster_id="c", data_dir=tmp_path), clock=node.clock)
+    (made,) = node.api.add(MAPS, {"metadata": {"name": "m", "namespace": "default"}, "data": {"k": "old"}})
+    async with node.run():
+        await node.create(pod(volumes=[{"name": "v", "configMap": {"name": "m"}}]))
+        node.api.put(MAPS, {**made, "data": {"k": "new"}})
+        await node.clock.advance(59)
+        assert shown == []
+        await node.clock.advance(2)
+        assert shown == [b"new"]
+
+
+async def test_a_pod_on_the_hosts_network_has_its_address(node: Harness) -> None:
+    async with node.run():
+        await node.create(pod(hostNetwork=True))
+        assert node.status()["podIP"] == node.status()["hostIP"] == "127.0.0.1"
 
 
 async def test_the_deadline_of_a_pod_ends_it(node: Harness) -> None:
