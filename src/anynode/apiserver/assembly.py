@@ -125,6 +125,8 @@ class Assembly:
             builtin.plugins(self.lookup, self._all_of, clock=clock, chance=random, policy=self.policy)
         )
         self.metrics = Metrics()
+        self.metrics.gauge("apiserver_storage_objects", self._object_counts)
+        self.metrics.gauge("apiserver_registered_watchers", self._watcher_counts)
         self.server = self._build_server()
 
     # --- building
@@ -279,6 +281,14 @@ class Assembly:
                 self.policy.put(event.item.object)
         self.authorizer.forget()
 
+    def _object_counts(self) -> Mapping[str, float]:
+        stores = {each.kind.resource.qualified: each.store for each in self.served.values()}
+        return {f'resource="{name}"': len(store.cache.items) for name, store in stores.items()}
+
+    def _watcher_counts(self) -> Mapping[str, float]:
+        stores = {each.kind.resource.qualified: each.store for each in self.served.values()}
+        return {f'resource="{name}"': len(store.cache.watchers.watchers) for name, store in stores.items()}
+
     # --- running
 
     async def __aenter__(self) -> Self:
@@ -293,6 +303,7 @@ class Assembly:
             if fresh:
                 self.cache.forget_history()
         await self._tasks.__aenter__()
+        self.server.tasks = self._tasks
         self._tasks.start("watches", self.cache.run)
         expiry = EventExpiry(
             self.served["", "v1", "events"].store, clock=self.clock, seconds=self.settings.event_seconds
@@ -305,6 +316,7 @@ class Assembly:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cache.close()
+        self.server.tasks = None
         await self._tasks.__aexit__(None, None, None)
 
     async def _compact(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import collections
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from anynode.aio.clock import Clock
 from anynode.api.errors import Expired
@@ -315,10 +315,6 @@ class WatchCache:
         watcher.bookmark_due = _bookmark_due(now, watcher.deadline)
         if not watcher.floor and not watcher.sink.deliver([bookmark(audience.form, self.revision)]):
             cache.watchers.close(watcher)
-
-    def watcher_counts(self) -> Mapping[str, int]:
-        """Prefix -> watches running, for metrics."""
-        return {prefix: len(cache.watchers.watchers) for prefix, cache in self._caches.items()}
 
     def close(self) -> None:
         """End every watch and stop following the store; safe to call again."""
