@@ -303,7 +303,6 @@ class Assembly:
             if fresh:
                 self.cache.forget_history()
         await self._tasks.__aenter__()
-        self.server.tasks = self._tasks
         self._tasks.start("watches", self.cache.run)
         expiry = EventExpiry(
             self.served["", "v1", "events"].store, clock=self.clock, seconds=self.settings.event_seconds
@@ -316,7 +315,6 @@ class Assembly:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cache.close()
-        self.server.tasks = None
         await self._tasks.__aexit__(None, None, None)
 
     async def _compact(self) -> None:

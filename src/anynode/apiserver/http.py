@@ -9,17 +9,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gzip
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import orjson
 
-from anynode.aio.http_message import HttpRequest, HttpResponse, PushSink, frame_chunk
+from anynode.aio.http_message import ByteStream, HttpRequest, HttpResponse, PushSink, frame_chunk
 from anynode.api.errors import RequestEntityTooLarge
 from anynode.api.wire import ApiRequest, ApiResponse, User, WatchEvent, WatchSource, parse_query
 from anynode.apiserver.identity import AUTHENTICATED
+from anynode.apiserver.loopback import LoopbackWatch
 from anynode.apiserver.server import ApiServer
 from anynode.registry.items import encoded_lines
 from anynode.security.pki import PkiError, certificate_user
+from anynode.streaming import messages, websocket
 
 MOST_BODY_BYTES = 3 * 1024 * 1024
 MOST_BUFFERED_BYTES = 16 * 1024 * 1024
@@ -72,6 +74,25 @@ def _pushing(source: WatchSource, framing: _Framing) -> Callable[[PushSink], Non
     return push
 
 
+def _as_messages(request: HttpRequest, source: WatchSource) -> HttpResponse:
+    """A watch for a client that speaks WebSocket: one text message per event."""
+
+    async def serve(stream: ByteStream) -> None:
+        watch = LoopbackWatch(source)
+
+        async def lines() -> AsyncIterator[bytes]:
+            async for events in watch:
+                for event in events:
+                    yield event.line
+
+        try:
+            await messages.send_all(stream, lines(), text=True)
+        finally:
+            await watch.close()
+
+    return HttpResponse(status=101, headers=websocket.upgrade_headers(request.headers, ""), upgrade=serve)
+
+
 def too_large() -> HttpResponse:
     """The answer to a body over the limit."""
     error = RequestEntityTooLarge(f"Request entity too large: limit is {MOST_BODY_BYTES}")
@@ -102,6 +123,8 @@ class HttpAdapter:
 
     def _answer(self, request: HttpRequest, response: ApiResponse) -> HttpResponse:
         if response.watch is not None:
+            if websocket.is_websocket(request.headers):
+                return _as_messages(request, response.watch)
             return HttpResponse(status=200, headers=_WATCH_HEADERS, push=_pushing(response.watch, self._framing))
         headers = dict(response.headers)
         if response.upgrade is not None:

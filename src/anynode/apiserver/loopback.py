@@ -9,21 +9,15 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Sequence
 
-from anynode.aio.channel import Channel, ChannelClosed
 from anynode.aio.tasks import Owned
 from anynode.api.errors import ApiError, from_status
 from anynode.api.wire import ApiRequest, ApiResponse, ByteReader, ByteStream, User, WatchEvent, WatchSource
 from anynode.apiserver.server import IN_PROCESS, ApiServer
 from anynode.streaming.pump import connected
 
-logger = logging.getLogger(__name__)
-
 MOST_WAITING = 100_000
-PIPE_PIECES = 64
-"""Pieces a connection inside the process holds before its writer waits."""
 
 
 class LoopbackWatch:
@@ -62,36 +56,6 @@ class LoopbackWatch:
         """Stop the watch; safe to call again."""
         self._source.stop()
         self.end()
-
-
-class Pipe:
-    """One end of a connection inside this process."""
-
-    def __init__(self, reading: Channel[bytes], writing: Channel[bytes]) -> None:
-        self._reading = reading
-        self._writing = writing
-
-    async def read(self) -> bytes:
-        try:
-            return await self._reading.receive()
-        except ChannelClosed:
-            return b""
-
-    async def write(self, data: bytes) -> None:
-        if not data:
-            return
-        try:
-            await self._writing.send(bytes(data))
-        except ChannelClosed as error:
-            raise ConnectionError("the other end is closed") from error
-
-    async def write_eof(self) -> None:
-        self._writing.close()
-
-    async def close(self) -> None:
-        """Both directions; safe to call again."""
-        self._writing.close()
-        self._reading.close()
 
 
 class LoopbackTransport:

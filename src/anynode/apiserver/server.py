@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import orjson
 import yaml
 
-from anynode.aio.tasks import Supervisor
 from anynode.api import errors
 from anynode.api.objects import Object
 from anynode.api.resources import Resource
@@ -92,8 +91,6 @@ class ApiServer:
         self._random = random
         self._reading = 0
         self._writing = 0
-        self.tasks: Supervisor | None = None
-        """Owner of connections inside this process, while the server runs."""
         self._routes: Mapping[str, Route] = {
             "get": self._get,
             "list": self._list,

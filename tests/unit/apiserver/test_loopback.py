@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from anynode.aio.channel import Channel
 from anynode.api.wire import WatchEvent, WatchSink
 from anynode.apiserver import loopback
-from anynode.apiserver.loopback import LoopbackWatch, Pipe
+from anynode.apiserver.loopback import LoopbackWatch
 
 
 class Source:
@@ -47,18 +46,3 @@ async def test_a_reader_that_falls_behind_is_closed(monkeypatch: pytest.MonkeyPa
     await watch.close()
     await watch.close()
     assert source.stopped == 2
-
-
-async def test_a_pipe_carries_bytes_until_its_end() -> None:
-    there: Channel[bytes] = Channel(2)
-    back: Channel[bytes] = Channel(2)
-    near, far = Pipe(back, there), Pipe(there, back)
-    await near.write(b"hello")
-    await near.write_eof()
-    assert [await far.read(), await far.read()] == [b"hello", b""]
-    await far.write(b"bye")
-    assert await near.read() == b"bye"
-    await far.close()
-    assert await near.read() == b""
-    with pytest.raises(ConnectionError):
-        await near.write(b"too late")
