@@ -71,6 +71,36 @@ def default_daemon_set(daemon_set: Object) -> Object:
     return {**daemon_set, "spec": spec, "status": _with_counts(daemon_set, *_DAEMON_COUNTS)}
 
 
+_TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+
+
+def _template_generation(daemon_set: Object) -> int:
+    """How often the template changed: a number the server keeps in an annotation."""
+    text = (meta(daemon_set).get("annotations") or {}).get(_TEMPLATE_GENERATION, "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _with_template_generation(daemon_set: Object, generation: int) -> Object:
+    metadata = meta(daemon_set)
+    annotations = {**(metadata.get("annotations") or {}), _TEMPLATE_GENERATION: str(generation)}
+    return {**daemon_set, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _create_daemon_set(daemon_set: Object) -> Object:
+    prepared = strategy.created(status=dict.fromkeys(_DAEMON_COUNTS, 0))(daemon_set)
+    return _with_template_generation(prepared, max(_template_generation(prepared), 1))
+
+
+def _update_daemon_set(new: Object, old: Object) -> Object:
+    after, before = ((each.get("spec") or {}).get("template") for each in (new, old))
+    generation = _template_generation(old) + int(after != before)
+    return _with_template_generation(strategy.updated()(new, old), generation)
+
+
+def _report_daemon_set(new: Object, old: Object) -> Object:
+    return _with_template_generation(strategy.status_only()(new, old), _template_generation(old))
+
+
 def default_stateful_set(stateful_set: Object) -> Object:
     spec = dict(stateful_set.get("spec") or {})
     spec["template"] = default_template(spec.get("template"))
@@ -173,9 +203,9 @@ DAEMON_SET = KindRules(
     warnings=_warnings,
     update_warnings=_update_warnings,
     default=default_daemon_set,
-    prepare_create=strategy.created(status=dict.fromkeys(_DAEMON_COUNTS, 0)),
-    prepare_update=strategy.updated(),
-    prepare_status=strategy.status_only(),
+    prepare_create=_create_daemon_set,
+    prepare_update=_update_daemon_set,
+    prepare_status=_report_daemon_set,
 )
 STATEFUL_SET = KindRules(
     validate=workload_rules.validate_stateful_set,

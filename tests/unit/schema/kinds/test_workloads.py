@@ -139,3 +139,17 @@ def test_a_replication_controller_is_selected_by_its_template() -> None:
     assert filled["spec"]["selector"] == LABELS
     assert filled["metadata"]["labels"] == LABELS
     assert list(rules.validate(filled)) == []
+
+
+def test_a_daemon_set_counts_its_templates() -> None:
+    rules, old = rules_of("apps", "DaemonSet"), made("DaemonSet")
+    name = "deprecated.daemonset.template.generation"
+    assert old["metadata"]["annotations"] == {name: "1"}
+    other = {**TEMPLATE, "spec": {"containers": [{"name": "c", "image": "i:2"}]}}
+    forgetful = {**old, "metadata": {"name": "x"}, "spec": {**old["spec"], "template": other}}
+    new = rules.prepare_update(rules.default(forgetful), old)
+    assert new["metadata"]["annotations"] == {name: "2"}
+    assert new["metadata"]["generation"] == 2
+    claimed = {**new, "metadata": {**new["metadata"], "annotations": {name: "9"}}}
+    assert rules.prepare_update(claimed, new)["metadata"]["annotations"] == {name: "2"}
+    assert rules.prepare_status(claimed, new)["metadata"]["annotations"] == {name: "2"}
