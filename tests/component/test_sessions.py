@@ -244,6 +244,24 @@ async def test_logs_over_a_websocket(transport: Transport, protocol: str) -> Non
     await stream.close()
 
 
+async def test_a_watch_over_a_websocket(world: World) -> None:
+    transport = world.transport()
+    headers = websocket.request_headers(b"k" * 16, ("",))
+    query = {"watch": ["true"], "fieldSelector": ["metadata.name=web"]}
+    request = ApiRequest(method="GET", path=PODS.path("default"), query=query, headers=headers)
+    _, stream = await transport.upgrade(request)
+    socket, said = websocket.WebSocket(client=True), []
+    while not said:
+        said += socket.receive(await stream.read())
+    event = said[0]
+    assert isinstance(event, websocket.Message)
+    assert event.text
+    assert json.loads(event.data)["type"] == "ADDED"
+    assert json.loads(event.data)["object"]["metadata"]["name"] == "web"
+    await stream.close()
+    await transport.close()
+
+
 async def test_exec(transport: Transport) -> None:
     out, err = Sink(), Sink()
     stdin = Text(b"x" * 100_000, b"end")
