@@ -17,6 +17,7 @@ import pytest
 
 from anynode.aio import tls
 from anynode.aio.clock import SystemClock
+from anynode.aio.http_client import HttpClient, Origin
 from anynode.aio.http_message import HttpRequest, HttpResponse
 from anynode.aio.http_server import HttpServer
 from anynode.api.errors import ApiError, Forbidden, InternalError, NotFound, ServiceUnavailable
@@ -123,6 +124,11 @@ class World:
         self._directory = directory
         self.admin = admin
         self.backend = backend
+
+    def origin(self) -> Origin:
+        """The listener, for who has no certificate."""
+        context = tls.client_context(ca=self._process.ca_pem)
+        return Origin(host="127.0.0.1", port=self._process.port, tls=context)
 
     def transport(self, user: str = "kubernetes-admin", groups: Sequence[str] = ("system:masters",)) -> HttpTransport:
         config = json.loads(self._process.kubeconfig())
@@ -260,6 +266,22 @@ async def test_a_watch_over_a_websocket(world: World) -> None:
     assert json.loads(event.data)["object"]["metadata"]["name"] == "web"
     await stream.close()
     await transport.close()
+
+
+async def test_a_browser_shows_its_token_as_a_sub_protocol(world: World) -> None:
+    accounts = known("serviceaccounts")
+    await world.admin.create(accounts, {"metadata": {"name": "jane"}}, namespace="default")
+    request: Object = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    made = await world.admin.create(accounts, request, namespace="default", name="jane", subresource="token")
+    token = base64.urlsafe_b64encode(made["status"]["token"].encode()).decode().rstrip("=")
+    hidden = f"base64url.bearer.authorization.k8s.io.{token}"
+    client = HttpClient(clock=SystemClock())
+    for protocols, user in (((hidden, "binary.k8s.io"), b":default:jane"), (("binary.k8s.io",), b"system:anonymous")):
+        headers = websocket.request_headers(b"k" * 16, protocols)
+        answer, _ = await client.upgrade(world.origin(), "GET", PODS.path("default", "web", "log"), headers)
+        assert answer.status == 403
+        assert user in answer.body
+    await client.close()
 
 
 async def test_exec(transport: Transport) -> None:

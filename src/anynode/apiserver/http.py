@@ -6,6 +6,7 @@ pile up is cut off. Large lists are compressed for readers that are not on this 
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import gzip
@@ -27,6 +28,7 @@ MOST_BODY_BYTES = 3 * 1024 * 1024
 MOST_BUFFERED_BYTES = 16 * 1024 * 1024
 COMPRESS_FROM_BYTES = 128 * 1024
 COMPRESSION_LEVEL = 1
+TOKEN_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 _JSON_HEADERS = {"content-type": "application/json", "cache-control": "no-cache, private"}
 _WATCH_HEADERS = {"content-type": "application/json", "cache-control": "no-cache, private"}
 
@@ -110,6 +112,8 @@ class HttpAdapter:
         user: User | None = None
         if request.client_cert is not None:
             user = _user_of(request.client_cert)
+        if "sec-websocket-protocol" in request.headers:
+            request.headers = _with_token(request.headers)
         asked = ApiRequest(
             method=request.method,
             path=request.path,
@@ -142,6 +146,20 @@ class HttpAdapter:
             headers["content-encoding"] = "gzip"
             headers["vary"] = "Accept-Encoding"
         return HttpResponse(status=response.status, headers=headers, repeated=response.repeated, body=body)
+
+
+def _with_token(headers: dict[str, str]) -> dict[str, str]:
+    """The headers with the bearer token a browser hid among its sub-protocols, where no other header is its to set."""
+    protocols = websocket.protocols_of(headers)
+    tokens = [each.removeprefix(TOKEN_PROTOCOL) for each in protocols if each.startswith(TOKEN_PROTOCOL)]
+    others = [each for each in protocols if not each.startswith(TOKEN_PROTOCOL)]
+    if len(tokens) != 1 or not others or "authorization" in headers:
+        return headers
+    try:
+        token = base64.b64decode(tokens[0] + "=" * (-len(tokens[0]) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except ValueError:
+        return headers
+    return {**headers, "authorization": f"Bearer {token}", "sec-websocket-protocol": ", ".join(others)}
 
 
 @functools.lru_cache(maxsize=1024)
