@@ -17,6 +17,7 @@ from anynode.schema.kinds.volume_claims import default_claim_template
 from anynode.schema.rules import KindRules
 
 _DAEMON_COUNTS = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
+_TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 
 
 def _set_default(spec: Object, field: str, value: object) -> None:
@@ -68,10 +69,10 @@ def default_daemon_set(daemon_set: Object) -> Object:
         found["rollingUpdate"] = rolling
     spec["updateStrategy"] = found
     _set_default(spec, "revisionHistoryLimit", 10)
-    return {**daemon_set, "spec": spec, "status": _with_counts(daemon_set, *_DAEMON_COUNTS)}
-
-
-_TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+    filled = {**daemon_set, "spec": spec, "status": _with_counts(daemon_set, *_DAEMON_COUNTS)}
+    if _TEMPLATE_GENERATION in (meta(filled).get("annotations") or {}):
+        return filled
+    return _with_template_generation(filled, 0)
 
 
 def _template_generation(daemon_set: Object) -> int:
