@@ -13,7 +13,7 @@ import dataclasses
 from anynode.aio.clock import Clock
 from anynode.api.errors import Conflict, NotFound
 from anynode.api.formats import format_time
-from anynode.api.objects import Object, ObjectKey, is_deleting, key_of, meta, uid_of
+from anynode.api.objects import Object, ObjectKey, Uid, is_deleting, key_of, meta, uid_of
 from anynode.api.resources import known
 from anynode.client.api_client import ApiClient, PatchKind
 from anynode.informers.controller import Controller, Done, Outcome
@@ -40,6 +40,7 @@ class Evictions:
         self._clock = clock
         self._name = name
         self._waiting: dict[ObjectKey, _Eviction] = {}
+        self._leaving: dict[ObjectKey, Uid] = {}
         self._controller = Controller("scheduler-evictions", self._evict, clock=clock, workers=4)
 
     async def run(self) -> None:
@@ -48,13 +49,24 @@ class Evictions:
     def add(self, victim: ObjectKey, preemptor: Object, node: str) -> None:
         """Have the pod removed for the sake of ``preemptor``."""
         pod = self._pods.get(victim)
+        for gone in [key for key in self._leaving if self._pods.get(key) is None]:
+            del self._leaving[gone]
         if pod is not None and not is_deleting(pod):
             self._waiting[victim] = _Eviction(pod, preemptor, node)
             self._controller.queue.add(victim)
 
     def pending(self, victim: ObjectKey) -> bool:
-        """Whether the pod is about to be removed."""
-        return victim in self._waiting
+        """Whether the pod is about to be removed, or was told to leave and is still there."""
+        if victim in self._waiting:
+            return True
+        uid = self._leaving.get(victim)
+        if uid is None:
+            return False
+        pod = self._pods.get(victim)
+        if pod is None or uid_of(pod) != uid:
+            del self._leaving[victim]
+            return False
+        return True
 
     async def _evict(self, key: ObjectKey) -> Outcome:
         eviction = self._waiting.get(key)
@@ -82,5 +94,6 @@ class Evictions:
         patch = {"metadata": {"uid": uid}, "status": {"conditions": [condition]}}
         await self._client.patch(PODS, key_of(victim), patch, kind=PatchKind.STRATEGIC, subresource="status")
         await self._client.delete(PODS, key_of(victim), uid=uid)
+        self._leaving[key_of(victim)] = uid
         message = f"Preempted by pod {uid_of(eviction.preemptor)} on node {eviction.node}"
         self._recorder.event(victim, "Normal", "Preempted", message, action="Preempting", related=eviction.preemptor)

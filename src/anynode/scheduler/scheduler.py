@@ -249,6 +249,8 @@ class Scheduler:
             start_of=self._start_of,
             chance=self._chance,
         )
+        if promised:
+            self._note(Wake.POD_GONE)  # what was promised is free for others
         if preemption is None:
             self._nominated.drop(facts.uid)
             return error.message
@@ -291,7 +293,8 @@ class Scheduler:
             changes, self._changes = self._changes, Wake.NONE
             woken, turn_began = 0, self._clock.monotonic()
             for facts in self._nominated:
-                if self._would_fit(facts):
+                # one that cannot have its place although nobody is leaving it gives it up at its next try
+                if self._would_fit(facts) or not self._victims_leaving(facts, self._nominated.node_of(facts.uid)):
                     self.queue.wake_one(facts.uid)
                     self._ready.set()
             for group, first in self.queue.helped_by(changes):
