@@ -351,3 +351,56 @@ async def test_a_stateful_set_is_built_and_updated_in_order(world: World) -> Non
         return await images(world) == {"v2"} and status["currentRevision"] == status["updateRevision"]
 
     await world.until(updated)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_controllers_that_die_are_followed_by_others(seed: int) -> None:
+    """Whatever a manager had begun when it was cut off, the next one brings to its end, and nothing twice."""
+    clock, chance = SystemClock(), random.Random(seed)
+    async with (
+        MemoryStorage() as storage,
+        Assembly(storage, clock=clock, random=random.Random(1)) as assembly,
+        Supervisor("test", clock=clock) as tasks,
+    ):
+        client = ApiClient(LoopbackTransport(assembly.server, ADMIN))
+        world = World(client)
+        tasks.start("kubelet", world.kubelet)
+        await client.create(NODES, {"metadata": {"name": "n1"}})
+        await client.create(DEPLOYMENTS, workload("Deployment", replicas=4))
+        spec = {"completions": 7, "parallelism": 3, "template": template("v1", restartPolicy="Never")}
+        job = workload("Job", **spec)
+        job["spec"]["template"]["metadata"]["labels"] = {"job": "yes"}
+        await client.create(JOBS, {**job, "metadata": {"name": "work", "namespace": "default"}})
+        for turn in range(12):
+            settings = ControllerSettings(root_ca="CERTIFICATE")
+            manager = ControllerManager(client, clock=clock, settings=settings, chance=random.Random(turn))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(chance.choice([0.02, 0.05, 0.1, 0.3])):
+                    await manager.run()
+            for pod in await world.pods():
+                tracked = "job" in (meta(pod).get("labels") or {})
+                if tracked and get_path(pod, "status", "phase") == "Running" and chance.random() < 0.5:
+                    await client.patch(PODS, key_of(pod), {"status": {"phase": "Succeeded"}}, subresource="status")
+            image = f"v{turn}"
+            await client.patch(DEPLOYMENTS, KEY, {"spec": {"template": template(image)}})
+        last = ControllerManager(client, clock=clock, settings=ControllerSettings(root_ca="CERTIFICATE"))
+        tasks.start("controllers", last.run)
+
+        async def done() -> bool:
+            world.exit_phase = ""
+            for pod in await world.pods():
+                if "job" in meta(pod)["labels"] and get_path(pod, "status", "phase") == "Running":
+                    await client.patch(PODS, key_of(pod), {"status": {"phase": "Succeeded"}}, subresource="status")
+            deployment, job = await world.get(DEPLOYMENTS, "web"), await world.get(JOBS, "work")
+            pods = [pod for pod in await world.pods() if "job" not in meta(pod)["labels"]]
+            return (
+                condition_of(job, "Complete") is not None
+                and deployment["status"].get("availableReplicas") == 4
+                and {pod["spec"]["containers"][0]["image"] for pod in pods} == {"v11"}
+                and len(pods) == 4
+            )
+
+        await world.until(done, seconds=20)
+        status = (await world.get(JOBS, "work"))["status"]
+        assert (status["succeeded"], status.get("failed", 0)) == (7, 0)
+        assert status["uncountedTerminatedPods"] == {}

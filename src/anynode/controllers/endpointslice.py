@@ -300,6 +300,7 @@ class EndpointSliceController:
             self._pace.forget(key)
             self._made.pop(key, None)
             self._gone.pop(key, None)
+            self._postponed.discard(key)
         self._controller.queue.add(key)
 
     def _pod_changed(self, delta: Delta) -> None:
