@@ -266,6 +266,28 @@ async def test_deleting_an_owner(world: World, propagation: str) -> None:
         await world.until(empty)
 
 
+async def test_a_replication_controller_scales_and_lets_go(world: World) -> None:
+    controllers = known("replicationcontrollers")
+    wish = {
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"replicas": 2, "selector": {"app": "web"}, "template": template("v1")},
+    }
+    await world.client.create(controllers, wish)
+    await world.until(world.status(controllers, "web", readyReplicas=2))
+    one = (await world.pods())[0]
+    await world.client.patch(PODS, key_of(one), {"metadata": {"labels": {"app": "free"}}})
+
+    async def replaced() -> bool:
+        owned = [pod for pod in await world.pods() if meta(pod).get("ownerReferences")]
+        return len(owned) == 2 and len(await world.pods()) == 3
+
+    await world.until(replaced)
+    assert "terminatingReplicas" not in (await world.get(controllers, "web"))["status"]
+    await world.client.delete(controllers, KEY, propagation="Foreground")
+    await world.until(lambda: world.gone(controllers, "web"))
+    assert [meta(pod)["name"] for pod in await world.pods()] == [meta(one)["name"]]
+
+
 async def test_a_job_completes(world: World) -> None:
     world.exit_phase = "Succeeded"
     spec = {"completions": 5, "parallelism": 3, "template": template("v1", restartPolicy="Never")}

@@ -31,7 +31,7 @@ from anynode.controllers.metadata_only import MetadataTransport
 from anynode.controllers.namespace import NamespaceController
 from anynode.controllers.node_lifecycle import NodeLifecycleController
 from anynode.controllers.pod_gc import PodGarbageCollector
-from anynode.controllers.replicaset import ReplicaSetController
+from anynode.controllers.replicaset import REPLICATION_CONTROLLERS, ReplicaSetController
 from anynode.controllers.root_ca import RootCaController
 from anynode.controllers.serviceaccount import ServiceAccountController
 from anynode.controllers.statefulset import StatefulSetController
@@ -94,6 +94,7 @@ CONTROLLERS: Mapping[str, Maker] = {
     "garbage-collector": _one(GarbageCollector),
     "deployment": _one(DeploymentController),
     "replicaset": _one(ReplicaSetController),
+    "replicationcontroller": _one(lambda context: ReplicaSetController(context, REPLICATION_CONTROLLERS)),
     "daemonset": _one(DaemonSetController),
     "statefulset": _one(StatefulSetController),
     "job": _job,

@@ -1,4 +1,4 @@
-"""ReplicaSet: as many pods as are wished for, and a status that says what there is.
+"""ReplicaSet and ReplicationController: as many pods as are wished for, and a status that says what there is.
 
 In: a ReplicaSet, its pods and the orphans it selects. Out: pods created or deleted in growing batches, one status
 write. Source: kubernetes ``pkg/controller/replicaset``, 1.36.
@@ -24,7 +24,7 @@ from anynode.api.objects import (
     namespace_of,
     uid_of,
 )
-from anynode.api.resources import known
+from anynode.api.resources import Resource, known
 from anynode.controllers import pods as pod_facts
 from anynode.controllers.conditions import compact, same, with_condition, without
 from anynode.controllers.context import ControllerContext, run_when_synced
@@ -44,7 +44,9 @@ from anynode.informers.controller import Done, Outcome, RequeueAfter
 from anynode.informers.informer import Delta
 
 REPLICA_SETS = known("replicasets", "apps")
+REPLICATION_CONTROLLERS = known("replicationcontrollers")
 REPLICA_FAILURE = "ReplicaFailure"
+_COMPONENTS = {"ReplicaSet": "replicaset-controller", "ReplicationController": "replication-controller"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +75,14 @@ def plan_status(
     replica_set: Object,
     active: Sequence[Object],
     *,
-    terminating: int,
+    terminating: int | None,
     failure: Exception | None,
     now: float,
 ) -> Object:
-    """The status these pods make; ``failure`` is what creating or deleting met."""
+    """The status these pods make; ``failure`` is what creating or deleting met.
+
+    ``terminating`` is None for a kind that does not tell it.
+    """
     spec = replica_set["spec"]
     min_ready_seconds = spec.get("minReadySeconds") or 0
     template_labels = get_path(spec, "template", "metadata", "labels", default={}).items()
@@ -113,21 +118,23 @@ def plan_status(
 
 
 class ReplicaSetController:
-    """Keeps every ReplicaSet at its size."""
+    """Keeps every ReplicaSet (or, with another ``resource``, every ReplicationController) at its size."""
 
-    def __init__(self, context: ControllerContext) -> None:
+    def __init__(self, context: ControllerContext, resource: Resource = REPLICA_SETS) -> None:
         self._context = context
         self._client = context.client
-        self._sets = context.informers.informer(REPLICA_SETS)
+        self._resource = resource
+        self._sets = context.informers.informer(resource)
         self._pods = context.informers.informer(PODS)
         index_owned(self._pods.store)
         index_selectors(self._sets.store)
         index_owned(self._sets.store)
         self._expectations = Expectations(context.clock)
         self._latest = Latest(self._sets.store)
-        self._claimer = Claimer(context.client, owner=REPLICA_SETS, owned=PODS)
-        self._control = PodControl(context.client, context.recorder("replicaset-controller"), REPLICA_SETS)
-        self._controller = context.controller("replicaset", self.reconcile)
+        self._claimer = Claimer(context.client, owner=resource, owned=PODS)
+        component = _COMPONENTS[resource.kind]
+        self._control = PodControl(context.client, context.recorder(component), resource)
+        self._controller = context.controller(resource.singular, self.reconcile)
         self._pace = Pace(self._controller.queue)
         events = PodEvents(self._sets, self._pace.add, self._expectations)
         self._sets.subscribe(self._changed)
@@ -168,10 +175,11 @@ class ReplicaSetController:
         if settled and not is_deleting(replica_set):
             failure = await self._manage(key, replica_set, active)
         now = self._context.now()
-        status = plan_status(replica_set, active, terminating=terminating, failure=failure, now=now)
+        told = terminating if self._resource == REPLICA_SETS else None
+        status = plan_status(replica_set, active, terminating=told, failure=failure, now=now)
         if not same(replica_set.get("status"), status):
             replaced = {**replica_set, "status": status}
-            self._latest.note(await self._client.update(REPLICA_SETS, replaced, subresource="status"))
+            self._latest.note(await self._client.update(self._resource, replaced, subresource="status"))
         if failure is not None:
             raise failure
         wait_seconds = pod_facts.next_availability(active, replica_set["spec"].get("minReadySeconds") or 0, now)

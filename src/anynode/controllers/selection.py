@@ -10,13 +10,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from anynode.api.objects import Object, controller_of, get_path, labels_of, namespace_of
-from anynode.api.selectors import NOTHING, LabelSelector, SelectorError, of_label_selector
+from anynode.api.selectors import NOTHING, LabelSelector, SelectorError, of_label_selector, of_labels
 from anynode.informers.store import Store
 
 _CONTROLLER = "controllers/controller"
 _LABEL = "controllers/label"
 _NODE = "controllers/node"
 _SELECTOR = "controllers/selector"
+_PLAIN = "ReplicationController"
+"""The kind whose selector is a plain map of labels."""
 
 
 def matches(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
@@ -46,8 +48,9 @@ def index_selectors(store: Store) -> None:
 
 def selector_of(obj: Mapping[str, Any]) -> LabelSelector:
     """``spec.selector`` of a workload, compiled; one that is absent, empty or cannot be read selects nothing."""
+    written = get_path(obj, "spec", "selector")
     try:
-        selector = of_label_selector(get_path(obj, "spec", "selector"))
+        selector = of_labels(written) if obj.get("kind") == _PLAIN else of_label_selector(written)
     except SelectorError:
         return NOTHING
     return NOTHING if selector.empty else selector
