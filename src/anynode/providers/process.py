@@ -43,7 +43,7 @@ from anynode.provider import (
     ReportSink,
     Volume,
 )
-from anynode.providers import addresses, images, pod_files, process_table, sockets
+from anynode.providers import addresses, applets, images, pod_files, process_table, sockets
 from anynode.providers.container_logs import LogReader, last_output
 from anynode.providers.mount_paths import PathRewriter
 from anynode.providers.supervision import Supervision
@@ -83,6 +83,7 @@ class ProcessProvider:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._directory = settings.data_dir / "pods"
+        self._applets = settings.data_dir / "applets"
         self._images = images.from_options(settings.options)
         network = settings.options.get("pod-cidr")
         self._claims = addresses.Claims()
@@ -104,6 +105,7 @@ class ProcessProvider:
     async def _run(self, reports: ReportSink) -> AsyncIterator[None]:
         self._sink = reports
         await asyncio.to_thread(self._directory.mkdir, parents=True, exist_ok=True, mode=0o700)
+        await asyncio.to_thread(applets.install, self._applets)
         supervision = Supervision(self._settings.data_dir, self._exited)
         self._supervision = supervision
         reader = await supervision.connect()
@@ -298,7 +300,7 @@ class ProcessProvider:
         root = pod.files.container(container.name).root
         message_path = container.termination_message_path
         rewriter = PathRewriter(str(root), [*(each.path for each in container.mounts), message_path])
-        path = os.environ.get("PATH", DEFAULT_PATH)
+        path = f"{os.environ.get('PATH', DEFAULT_PATH)}:{self._applets.resolve()}"
         if program.directory:
             path = f"{program.directory}:{program.directory}/bin:{path}"
         env = {"PATH": path, "HOME": str(root), "HOSTNAME": pod.hostname or pod.identity.name}

@@ -277,6 +277,21 @@ async def test_dial_reaches_the_pods_own_address(provider: ProcessProvider, repo
         await provider.dial(UID, port)
 
 
+async def test_httpd_is_there_where_the_host_has_none(provider: ProcessProvider, reports: Reports) -> None:
+    place = await provider.create(plan_of())
+    script = "mkdir w; echo hello > w/index.html; exec httpd -f -p $IP:18765 -h w"
+    await provider.start(UID, shell(script, env={"IP": place.pod_ip}))
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                stream = await provider.dial(UID, 18765)
+                break
+            except ConnectionError:
+                await asyncio.sleep(0.02)
+    await stream.write(b"GET / HTTP/1.0\r\n\r\n")
+    assert (await read_all(stream)).endswith(b"hello\n")
+
+
 async def test_an_unknown_image_without_command_tells_the_ways_out(provider: ProcessProvider) -> None:
     await provider.create(plan_of())
     with pytest.raises(ImageError, match="give the container a command, map the image"):
