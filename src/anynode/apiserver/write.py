@@ -93,6 +93,7 @@ class Writer:
             # Renewals come every few seconds and may be lost in a crash; making a lease may not.
             durable=served.resource.plural != "leases" or info.verb not in ("update", "patch"),
             admit=self._admit_for(info, served.resource, user, dry_run),
+            judge=None if served.view.rules is None else served.view.judged,
         )
 
     # --- create

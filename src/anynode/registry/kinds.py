@@ -66,11 +66,22 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """One served resource. ``conversion`` None: objects are served as they are stored."""
+    """One served resource. ``conversion`` None: objects are served as they are stored. ``rules`` judge objects in the
+    shape they are served in, where that is stricter than what is stored."""
 
     resource: Resource
     kind: Kind
     conversion: Conversion | None = None
+    rules: KindRules | None = None
+
+    def judged(self, new: Object, old: Object | None) -> Sequence[FieldError]:
+        """What is wrong with a new object, or with a change of ``old``, in the words of the served resource."""
+        assert self.rules is not None
+        assert self.conversion is not None
+        after = self.conversion.to_served(new)
+        if old is None:
+            return self.rules.validate(after)
+        return self.rules.validate_update(after, self.conversion.to_served(old))
 
 
 def pod_grace(pod: Object, asked_seconds: int | None) -> int:
@@ -142,10 +153,14 @@ def views_of(resources: Iterable[Resource], rules_of: RulesOf) -> Mapping[tuple[
     kinds = {
         slot: kind_of(each, rules_of(each.group, each.kind)) for slot, each in served.items() if slot not in STORED_AS
     }
-    return {
-        slot: View(resource=each, kind=kinds[STORED_AS.get(slot, slot)], conversion=CONVERSIONS.get(slot))
-        for slot, each in served.items()
-    }
+
+    def view(slot: tuple[str, str, str], each: Resource) -> View:
+        kind, rules = kinds[STORED_AS.get(slot, slot)], rules_of(each.group, each.kind)
+        conversion = CONVERSIONS.get(slot)
+        own = None if conversion is None or rules is kind.rules else rules
+        return View(resource=each, kind=kind, conversion=conversion, rules=own)
+
+    return {slot: view(slot, each) for slot, each in served.items()}
 
 
 def fields_reader(resource: Resource, rules: KindRules) -> Fields:

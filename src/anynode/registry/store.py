@@ -37,6 +37,7 @@ _JUDGED_ALONE_TOO = frozenset({
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 Admit = Callable[[Operation, Object | None, Object | None], Awaitable[Object | None]]
+Judge = Callable[[Object, Object | None], Sequence[fields.FieldError]]
 """(operation, new, old) -> the object as admitted; raises ``ApiError``."""
 
 
@@ -70,6 +71,8 @@ class Write:
     trusted: bool = False
     """The server's own object: written as it is, not validated."""
     admit: Admit = admit_all
+    judge: Judge | None = None
+    """(new, old or None): what is wrong, where the kind's own rules do not decide."""
     warnings: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -197,7 +200,7 @@ class ResourceStore:
         found = [
             *metadata.validate_create(obj, namespaced=resource.namespaced, valid_name=rules.valid_name),
             *_finalizer_errors(obj),
-            *rules.validate(obj),
+            *(rules.validate(obj) if write.judge is None else write.judge(obj, None)),
         ]
         if found and not write.trusted:
             raise errors.invalid(resource.kind, resource.group, str(meta(obj).get("name") or ""), fields.causes(found))
@@ -279,7 +282,7 @@ class ResourceStore:
         """``new`` as it would be stored in place of ``old``: defaulted, admitted, prepared and found valid."""
         admitted = await write.admit("UPDATE", self._owned(old, new, write), old)
         assert admitted is not None
-        new = self._prepared_update(admitted, old, rules)
+        new = self._prepared_update(admitted, old, rules, write)
         write.warnings.extend(self.kind.rules.update_warnings(new, old))
         return self.on_update(new, old, write)
 
@@ -308,7 +311,7 @@ class ResourceStore:
         )
         return errors.conflict(self.kind.resource, key.rpartition("/")[2], why)
 
-    def _prepared_update(self, new: Object, old: Object, rules: UpdateRules) -> Object:
+    def _prepared_update(self, new: Object, old: Object, rules: UpdateRules, write: Write) -> Object:
         before = meta(old)
         given = {**meta(new), "resourceVersion": before["resourceVersion"]}
         given.pop("generation", None)
@@ -326,7 +329,8 @@ class ResourceStore:
         about_metadata = metadata.validate_update(new, old)
         if about_metadata:
             about_metadata = self._repeated(about_metadata, new)
-        found = [*about_metadata, *rules.validate(new, old)]
+        wrong = rules.validate(new, old) if write.judge is None else write.judge(new, old)
+        found = [*about_metadata, *wrong]
         if found:
             resource = self.kind.resource
             raise errors.invalid(resource.kind, resource.group, str(kept.get("name") or ""), fields.causes(found))
