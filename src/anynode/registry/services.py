@@ -18,10 +18,12 @@ from anynode.registry.kinds import Kind
 from anynode.registry.store import Ownership, ResourceStore, Write
 from anynode.registry.watch_cache import ResourceCache
 from anynode.schema import fields
-from anynode.schema.kinds import services
+from anynode.schema.kinds import service_families, services
 from anynode.storage.types import Storage
 
 NONE = "None"
+FAMILIES = ("IPv4",)
+"""Of the pool."""
 _SPEC = fields.FieldPath("spec")
 
 
@@ -106,16 +108,37 @@ class ServiceStore(ResourceStore):
     def _with_addresses(self, obj: Object, spec: Object, old: Object | None, reserved: _Reserved) -> Object:
         if not services.needs_cluster_ip(spec):
             return spec
+        before = (old or {}).get("spec") or {}
+        spec, found = service_families.with_families(spec, before, FAMILIES)
+        if found:
+            raise _invalid(obj, *found)
         given = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
-        families = {"ipFamilies": ["IPv4"], "ipFamilyPolicy": spec.get("ipFamilyPolicy") or "SingleStack"}
         if given == NONE:
-            if not spec.get("selector") and not spec.get("ipFamilyPolicy"):
-                families["ipFamilyPolicy"] = "SingleStack"
-            return {**spec, "clusterIP": NONE, "clusterIPs": [NONE], **families}
+            return {**spec, "clusterIP": NONE, "clusterIPs": [NONE]}
         if given not in held_addresses(old or {}):
             given = self._take_address(obj, given)
             reserved.addresses.append(given)
-        return {**spec, "clusterIP": given, "clusterIPs": [given], **families}
+        return {**spec, "clusterIP": given, "clusterIPs": [given]}
+
+    def _families(self, obj: Object, spec: Object, *, headless: bool) -> Object:
+        """Families and their policy; a headless service without selector may name any, its endpoints are its own."""
+        policy, asked = spec.get("ipFamilyPolicy"), spec.get("ipFamilies") or []
+        if headless:
+            dual = policy != "SingleStack" and len(asked) != 1
+            families = asked or ["IPv4"]
+            if dual:
+                families = [*families, *(each for each in ("IPv4", "IPv6") if each not in families)]
+            return {"ipFamilies": families, "ipFamilyPolicy": policy or ("RequireDualStack" if dual else "SingleStack")}
+        for index, family in enumerate(asked):
+            if family == "IPv6":
+                raise _invalid(
+                    obj,
+                    fields.invalid(_SPEC.child("ipFamilies").index(index), family, "not configured on this cluster"),
+                )
+        if policy == "RequireDualStack":
+            why = "this cluster is not configured for dual-stack services"
+            raise _invalid(obj, fields.invalid(_SPEC.child("ipFamilyPolicy"), policy, why))
+        return {"ipFamilies": ["IPv4"], "ipFamilyPolicy": policy or "SingleStack"}
 
     def _take_address(self, obj: Object, given: str) -> str:
         if not given:
@@ -177,8 +200,8 @@ class ServiceStore(ResourceStore):
         return number
 
 
-def _invalid(obj: Object, error: fields.FieldError) -> errors.Invalid:
-    return errors.invalid("Service", "", str(meta(obj).get("name") or ""), [error.cause()])
+def _invalid(obj: Object, *found: fields.FieldError) -> errors.Invalid:
+    return errors.invalid("Service", "", str(meta(obj).get("name") or ""), fields.causes(found))
 
 
 def _held(service: Object | None) -> tuple[set[str], set[int]]:

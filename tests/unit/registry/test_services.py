@@ -109,3 +109,13 @@ def test_a_pool_gives_all_it_has_and_no_more() -> None:
     assert {ports.next(), ports.next()} == {1, 2}
     with pytest.raises(PoolFull):
         ports.next()
+
+
+async def test_a_family_that_is_not_served_is_refused(store: ServiceStore, write: Write) -> None:
+    with pytest.raises(
+        Invalid, match=r"spec\.ipFamilies\[0\]: Invalid value: \"IPv6\": not configured on this cluster"
+    ):
+        await made(store, service(ipFamilies=["IPv6"]), write)
+    with pytest.raises(Invalid, match="this cluster is not configured for dual-stack services"):
+        await made(store, service(ipFamilyPolicy="RequireDualStack"), write)
+    assert (await made(store, service(ipFamilyPolicy="PreferDualStack"), write))["ipFamilies"] == ["IPv4"]
