@@ -126,7 +126,9 @@ class ConnectRoutes:
             if named is None:
                 raise errors.ServiceUnavailable(f'no service port {wanted.port} found for service "{wanted.name}"')
             port_name = named.get("name") or ""
-        endpoints = self._found(self._endpoints, info.namespace, wanted.name)
+        endpoints = self._lookup(self._endpoints, ObjectKey(info.namespace, wanted.name))
+        if endpoints is None:  # upstream names the resource of the request, not the one it looked for
+            raise errors.not_found(self._services, wanted.name)
         choices = list(_addresses(endpoints, port_name))
         if not choices:
             raise errors.ServiceUnavailable(f'no endpoints available for service "{info.name}"')

@@ -48,6 +48,10 @@ def test_types_bring_their_own_defaults() -> None:
     balanced = service(type="LoadBalancer")["spec"]
     assert balanced["allocateLoadBalancerNodePorts"] is True
     assert "internalTrafficPolicy" not in service(type="ExternalName", externalName="a.b", ports=[])["spec"]
+    # It is dropped only after the client has come to own it.
+    kept = SERVICE.default({"spec": {"type": "ExternalName", "internalTrafficPolicy": "Cluster"}})
+    assert kept["spec"]["internalTrafficPolicy"] == "Cluster"
+    assert "internalTrafficPolicy" not in SERVICE.prepare_create(kept)["spec"]
     sticky = service(sessionAffinity="ClientIP")["spec"]
     assert sticky["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 10800}}
 
