@@ -20,13 +20,14 @@ from typing import Self
 
 from anynode.aio import tls
 from anynode.aio.clock import Clock, SystemClock
+from anynode.aio.ports import lowest_port, stand_in
 from anynode.aio.tasks import Supervisor
-from anynode.api.objects import Object
+from anynode.api.objects import Object, get_path, with_path
 from anynode.api.resources import known
 from anynode.client.api_client import ApiClient
 from anynode.informers.informer import Delta, Informer, InformerFactory
 from anynode.informers.recorder import EventRecorder
-from anynode.kubelet_api.auth import Authenticator
+from anynode.kubelet_api.auth import Authenticator, published_client_ca
 from anynode.kubelet_api.server import KubeletServer
 from anynode.node import serving_certificate
 from anynode.node.node_controller import NodeController
@@ -104,6 +105,7 @@ class NodeGroup:
         self.clock = clock or SystemClock()
         self.chance = chance or random.Random()
         self.machine = this_machine()
+        self._lowest_port = lowest_port()
         self._factory = InformerFactory(client, clock=self.clock, chance=self.chance)
         node_selector = f"metadata.name={only}" if only else ""
         pod_selector = f"spec.nodeName={only}" if only else "spec.nodeName!="
@@ -141,7 +143,25 @@ class NodeGroup:
     def _services_for(self, namespace: str) -> list[Object]:
         store = self._services.store
         found = list(store.list(namespace))
-        return found if namespace == "default" else [*found, *store.list("default")]
+        if namespace != "default":
+            found += store.list("default")
+        return [as_served(service, self._lowest_port) for service in found]
+
+
+def as_served(service: Object, lowest_port: int) -> Object:
+    """The Service with the ports it can be reached at from this machine.
+
+    Services on loopback addresses are served by this user's own proxy, which may not listen on ports below
+    ``lowest_port`` and takes others in their stead.
+    """
+    ports = get_path(service, "spec", "ports", default=())
+    if not str(get_path(service, "spec", "clusterIP", default="")).startswith("127."):
+        return service
+    if all(port["port"] >= lowest_port for port in ports):
+        return service
+    return with_path(
+        service, ("spec", "ports"), [{**port, "port": stand_in(port["port"], lowest_port)} for port in ports]
+    )
 
 
 class PodRouter:
@@ -230,7 +250,7 @@ class VirtualNode:
         async with contextlib.AsyncExitStack() as stack:
             if self._own_group:
                 await stack.enter_async_context(self.group)
-            server = await stack.enter_async_context(self._kubelet_server())
+            server = await stack.enter_async_context(self._kubelet_server(await self._trusted()))
             self.kubelet_port = server.port
             tasks = await stack.enter_async_context(Supervisor(f"node {self.name}", clock=self.group.clock))
             tasks.start("pods", self.pods.run)
@@ -261,12 +281,18 @@ class VirtualNode:
             machine=self.group.machine,
         )
 
-    def _kubelet_server(self) -> KubeletServer:
+    async def _trusted(self) -> bytes | None:
+        """The authority of whoever may ask the kubelet endpoint: as told, or as the cluster publishes it."""
+        if self._kubelet_tls is not None or self.config.client_ca is not None:
+            return self.config.client_ca
+        return await published_client_ca(self._client)
+
+    def _kubelet_server(self, client_ca: bytes | None) -> KubeletServer:
         config = self.config
         context = self._kubelet_tls
         if context is None:
             pair = serving_certificate.self_signed(config.name, [config.node_ip, config.kubelet_host], self.group.clock)
-            context = tls.server_context(pair.certificate, pair.key, client_ca=config.client_ca)
+            context = tls.server_context(pair.certificate, pair.key, client_ca=client_ca)
         return KubeletServer(
             self.pods,
             self.provider,

@@ -50,7 +50,7 @@ from anynode.registry.ownership import ManagedFields
 from anynode.registry.priority_classes import PriorityClassStore
 from anynode.registry.services import ServiceStore
 from anynode.registry.signing_requests import SigningRequestStore
-from anynode.registry.store import Admit, Ownership, ResourceStore
+from anynode.registry.store import Admit, Ownership, ResourceStore, Shape
 from anynode.registry.watch_cache import ResourceCache, WatchCache
 from anynode.schema import types as type_table
 from anynode.schema.kinds.catalogue import rules_of
@@ -87,6 +87,8 @@ class ApiServerSettings:
     event_seconds: float = 3600.0
     static_tokens: Mapping[str, User] = dataclasses.field(default_factory=dict)
     bootstrap: bool = True
+    client_ca: str = ""
+    """The authority of client certificates (PEM), published in the cluster."""
 
     @property
     def kubernetes_address(self) -> str:
@@ -141,8 +143,14 @@ class Assembly:
             store = stores.get(view.kind.prefix)
             if store is None:
                 store = stores[view.kind.prefix] = self._store_of(view.kind)
-            served[slot] = Served(view=view, store=store, forms=self._forms(view))
+            served[slot] = Served(view=view, store=store, forms=self._forms(view), shape=self._shape_of(view))
         return served
+
+    def _shape_of(self, view: View) -> Shape | None:
+        if view.conversion is None:
+            return None
+        ownership = self._ownership(view.resource)
+        return None if ownership is None else Shape(view.conversion.to_served, ownership)
 
     def _forms(self, view: View) -> Forms:
         return Forms(view, self.clock.now)
@@ -299,7 +307,13 @@ class Assembly:
             services.repair()
         if self.settings.bootstrap:
             fresh = not self.cache.revision
-            await Bootstrap(self.served, self.settings.host, self.settings.port, self.settings.kubernetes_address).run()
+            await Bootstrap(
+                self.served,
+                self.settings.host,
+                self.settings.port,
+                self.settings.kubernetes_address,
+                self.settings.client_ca,
+            ).run()
             if fresh:
                 self.cache.forget_history()
         await self._tasks.__aenter__()

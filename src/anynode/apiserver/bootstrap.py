@@ -20,13 +20,18 @@ from anynode.security import bootstrap
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 SELF = User(name="system:apiserver", groups=("system:masters",))
 KUBERNETES = "kubernetes"
+CLIENT_TRUST = {"namespace": "kube-system", "name": "extension-apiserver-authentication"}
 _LABELS = {"component": "apiserver", "provider": "kubernetes"}
 
 
 class Bootstrap:
     """Creates what is missing."""
 
-    def __init__(self, served: Mapping[tuple[str, str, str], Served], host: str, port: int, address: str) -> None:
+    def __init__(
+        self, served: Mapping[tuple[str, str, str], Served], host: str, port: int, address: str, client_ca: str = ""
+    ) -> None:
+        """``client_ca``: the authority of client certificates, published for who trusts whom this server trusts."""
+        self._client_ca = client_ca
         self._served = served
         self._host = host
         self._port = port
@@ -41,6 +46,9 @@ class Bootstrap:
                 slot = (resource.group, resource.version, resource.plural)
                 if slot in self._served:
                     group.create_task(self._ensure(slot, obj))
+            if self._client_ca:
+                trust = {"metadata": CLIENT_TRUST, "data": {"client-ca-file": self._client_ca}}
+                group.create_task(self._ensure(("", "v1", "configmaps"), trust))
         await self._publish()
 
     async def _ensure(self, slot: tuple[str, str, str], obj: Object) -> bool:

@@ -71,7 +71,9 @@ class ApiServerProcess:
             self._pki.mkdir(parents=True, exist_ok=True)
             self.authority = CertificateAuthority.load_or_create(self._pki, self._clock)
             tokens = TokenIssuer(load_or_create_key(self._pki / "sa.key"), ISSUER, self._clock)
-            settings = dataclasses.replace(self._settings, host=self._host, port=self._port)
+            settings = dataclasses.replace(
+                self._settings, host=self._host, port=self._port, client_ca=self.ca_pem.decode() if self._secure else ""
+            )
             connector = self._connector()
             stack.push_async_callback(connector.close)
             self.assembly = Assembly(

@@ -26,7 +26,9 @@ from anynode.cli.state import clusters_directory
 @click.option("--kubelet-host", default="", help="Where the kubelet endpoint listens.  [default: the node's address]")
 @click.option("--kubelet-port", default=0, type=click.IntRange(0, 65535), help="Its port; 0 picks one.")
 @click.option(
-    "--client-ca-file", type=click.Path(exists=True, dir_okay=False), help="Who may ask the kubelet endpoint."
+    "--client-ca-file",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Who may ask the kubelet endpoint.  [default: whom the API server trusts, as it publishes]",
 )
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the node.")
 @click.option("--taint", "taints", multiple=True, metavar="KEY=VALUE:EFFECT", help="A taint of the node.")

@@ -19,8 +19,11 @@ from cryptography.x509.oid import NameOID
 
 from anynode.aio.clock import Clock
 from anynode.aio.http_message import HttpRequest
-from anynode.api.objects import Object
+from anynode.api.errors import ApiError
+from anynode.api.objects import Object, ObjectKey, get_path
+from anynode.api.resources import known
 from anynode.api.wire import User
+from anynode.client.api_client import ApiClient
 from anynode.kubelet_api.replies import Refused
 
 MASTERS = "system:masters"
@@ -152,6 +155,18 @@ def _user_of(user: Object) -> User:
     extra = {key: tuple(values) for key, values in (user.get("extra") or {}).items()}
     groups = tuple(user.get("groups") or ())
     return User(name=user.get("username", ""), uid=user.get("uid", ""), groups=groups, extra=extra)
+
+
+async def published_client_ca(client: ApiClient) -> bytes | None:
+    """The authority (PEM) whose client certificates the API server takes, its own among them; None when it does not
+    say, or not to us."""
+    key = ObjectKey("kube-system", "extension-apiserver-authentication")
+    try:
+        trust = await client.get(known("configmaps"), key)
+    except ApiError:
+        return None
+    text = get_path(trust, "data", "client-ca-file", default="")
+    return text.encode() if text else None
 
 
 class ExpiringCache(Generic[V]):
