@@ -130,21 +130,6 @@ def _without_path(node: Node, path: tuple[str, ...]) -> Node:
     return {name: each for name, each in node.items() if name != key}
 
 
-def only_paths(node: Node, patterns: Sequence[tuple[str, ...]]) -> Node:
-    """What of ``node`` lies at or below one of the patterns of field names, ``*`` standing for any element."""
-    result: Node = {}
-    for key, below in node.items():
-        name = key[2:] if key.startswith("f:") else "*"
-        rests = [pattern[1:] for pattern in patterns if pattern[0] in (name, "*")]
-        if any(not rest for rest in rests):
-            result[key] = below
-        elif rests and below:
-            kept = only_paths(below, rests)
-            if kept:
-                result[key] = kept
-    return result
-
-
 def sorted_set(node: Node) -> Node:
     """``node`` with its path elements in order, as upstream writes them."""
     return {key: sorted_set(node[key]) if node[key] else LEAF for key in sorted(node)}

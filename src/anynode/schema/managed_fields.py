@@ -42,16 +42,6 @@ _RESET: Mapping[tuple[str, str], Paths] = {
     ("Namespace", "finalize"): _STATUS,
     ("PodCertificateRequest", ""): (),
 }
-_ONLY: Mapping[tuple[str, str], Paths] = {
-    ("Pod", "ephemeralcontainers"): (("spec", "ephemeralContainers"),),
-    ("Pod", "resize"): (
-        ("spec", "containers", "*", "resources"),
-        ("spec", "containers", "*", "resizePolicy"),
-        ("spec", "initContainers", "*", "resources"),
-        ("spec", "initContainers", "*", "resizePolicy"),
-        ("spec", "resources"),
-    ),
-}
 
 
 def manager_name(field_manager: str, user_agent: str) -> str:
@@ -74,7 +64,7 @@ def reset_paths(kind: str, subresource: str, types: Types, type_name: str) -> Pa
 class _Endpoint:
     """What is the same for all objects of one write endpoint."""
 
-    __slots__ = ("api_version", "empty", "only", "plain", "reset", "shape", "subresource")
+    __slots__ = ("api_version", "empty", "plain", "reset", "shape", "subresource")
 
     def __init__(self, api_version: str, type_name: str, types: Types, subresource: str) -> None:
         kind = type_name.rpartition(".")[2]
@@ -84,11 +74,8 @@ class _Endpoint:
         self.plain: Shape = shapes(types).of(type_name)
         self.empty: Object = typed.compiled(types).empty(type_name)
         self.reset = reset_paths(kind, subresource, types, type_name)
-        self.only = _ONLY.get((kind, subresource))
 
     def filtered(self, node: Node) -> Node:
-        if self.only is not None:
-            return field_sets.only_paths(node, self.only)
         return field_sets.without_paths(node, self.reset)
 
     def change(self, live: Object, new: Object) -> Change:

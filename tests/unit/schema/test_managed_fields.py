@@ -109,6 +109,16 @@ def test_the_status_endpoint_owns_no_spec() -> None:
     assert entry["subresource"] == "status"
 
 
+def test_the_endpoint_of_ephemeral_containers_owns_whatever_is_sent() -> None:
+    """Upstream too, though it puts most of it back: its endpoint names no fields to reset."""
+    pod = typed.check_fields({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}},
+                             "io.k8s.api.core.v1.Pod", TYPES)[0]  # fmt: skip
+    live = stored(pod, written(None, pod, kind="Pod"))
+    new = {**live, "spec": {**live["spec"], "activeDeadlineSeconds": 4}}
+    entry = written(live, new, "m", "ephemeralcontainers", kind="Pod", time=LATER)[-1]
+    assert entry["fieldsV1"] == {"f:spec": {"f:activeDeadlineSeconds": {}}}
+
+
 def test_only_ten_managers_that_update_are_kept() -> None:
     live = {"metadata": {"name": "a"}, "data": {"k0": "v"}}
     live = stored(live, written(None, live, "m0"))
