@@ -7,7 +7,7 @@ import dataclasses
 from anynode.api.resources import Resource
 from anynode.apiserver.forms import Forms
 from anynode.registry.kinds import Kind, View
-from anynode.registry.store import ResourceStore
+from anynode.registry.store import ResourceStore, Shape
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,8 @@ class Served:
     view: View
     store: ResourceStore
     forms: Forms
+    shape: Shape | None = None
+    """Set where the resource is stored in another shape."""
 
     @property
     def resource(self) -> Resource:

@@ -89,6 +89,7 @@ class Writer:
             user=user,
             manager=manager_of(request),
             subresource=info.subresource,
+            shape=served.shape,
             dry_run=dry_run,
             # Renewals come every few seconds and may be lost in a crash; making a lease may not.
             durable=served.resource.plural != "leases" or info.verb not in ("update", "patch"),

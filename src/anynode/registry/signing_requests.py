@@ -12,7 +12,7 @@ from anynode.registry.store import ResourceStore, Write
 class SigningRequestStore(ResourceStore):
     """Stamps new requests with their user."""
 
-    def on_arrival(self, obj: Object, write: Write) -> Object:
+    def on_create(self, obj: Object, write: Write) -> Object:
         spec = {**(obj.get("spec") or {}), "username": write.user.name, "groups": list(write.user.groups)}
         for field, value in (
             ("uid", write.user.uid), ("extra", {key: list(values) for key, values in write.user.extra.items()}),

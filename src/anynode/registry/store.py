@@ -57,6 +57,14 @@ class Ownership(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """The shape a resource is served in that is stored in another: fields are owned by what clients call them."""
+
+    to_served: Callable[[Object], Object]
+    ownership: Ownership
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Write:
     """The circumstances of one write. ``warnings`` collects texts for the client."""
@@ -68,6 +76,7 @@ class Write:
     durable: bool = True
     applied: bool = False
     """Field ownership is already settled in the object (server-side apply)."""
+    shape: Shape | None = None
     trusted: bool = False
     """The server's own object: written as it is, not validated."""
     admit: Admit = admit_all
@@ -174,7 +183,7 @@ class ResourceStore:
     async def _create_named(self, obj: Object, write: Write) -> Item:
         admitted = await write.admit("CREATE", self._owned(None, obj, write), None)
         assert admitted is not None
-        obj = self._prepared_create(self.on_arrival(admitted, write), write)
+        obj = self._prepared_create(admitted, write)
         obj = self.on_create(obj, write)
         name = str(meta(obj).get("name") or "")
         namespace = str(meta(obj).get("namespace") or "")
@@ -211,7 +220,17 @@ class ResourceStore:
         if self._ownership is None or write.applied:
             return new
         now = deletion.timestamp(self._clock.now())
-        return self._ownership.owned(live, new, manager=write.manager, subresource=write.subresource, time=now)
+        shape = write.shape
+        if shape is None:
+            return self._ownership.owned(live, new, manager=write.manager, subresource=write.subresource, time=now)
+        served = shape.ownership.owned(
+            None if live is None else shape.to_served(live),
+            shape.to_served(new),
+            manager=write.manager,
+            subresource=write.subresource,
+            time=now,
+        )
+        return {**new, "metadata": {**meta(new), "managedFields": meta(served).get("managedFields")}}
 
     # --- update
 
@@ -420,10 +439,6 @@ class ResourceStore:
             raise errors.ServerTimeout(str(error), retry_after_seconds=1) from error
 
     # --- hooks, overridden by kinds that take part
-
-    def on_arrival(self, obj: Object, write: Write) -> Object:
-        """A new object, admitted, before its kind's rules see it."""
-        return obj
 
     def on_create(self, obj: Object, write: Write) -> Object:
         """The last word on a new object before it is written."""
