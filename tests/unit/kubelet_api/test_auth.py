@@ -8,10 +8,13 @@ from cryptography.hazmat.primitives import serialization
 
 from anynode.aio.http_message import HttpRequest
 from anynode.api.objects import Object
-from anynode.kubelet_api.auth import Authenticator, action_of
+from anynode.api.resources import known
+from anynode.client.api_client import ApiClient
+from anynode.kubelet_api.auth import Authenticator, action_of, published_client_ca
 from anynode.kubelet_api.replies import Refused
 from anynode.security.pki import CertificateAuthority
 from anynode.testing.clock import FakeClock
+from anynode.testing.fake_api import FakeApi
 
 
 class Reviewer:
@@ -100,3 +103,15 @@ async def test_what_is_denied_is_asked_in_both_ways_and_again_after_half_a_minut
 def test_paths_become_subresources(method: str, path: str, expected: tuple[str, tuple[str, ...]]) -> None:
     action = action_of(method, path)
     assert (action.verb, action.subresources) == expected
+
+
+async def test_the_authority_to_trust_is_read_from_the_cluster() -> None:
+    api = FakeApi()
+    client = ApiClient(api)
+    assert await published_client_ca(client) is None
+    trust: Object = {
+        "metadata": {"namespace": "kube-system", "name": "extension-apiserver-authentication"},
+        "data": {"client-ca-file": "PEM"},
+    }
+    await client.create(known("configmaps"), trust, namespace="kube-system")
+    assert await published_client_ca(client) == b"PEM"
