@@ -89,7 +89,9 @@ class Patcher:
         return self._bodies.try_checked({**result, "apiVersion": api_version, "kind": kind}, api_version, kind)
 
     def _shown(self, media: str, patch: Any, result: Object) -> str:
-        return go_text(patch) if media == STRATEGIC_PATCH else _json(result)
+        if media == STRATEGIC_PATCH:
+            return go_text(patch)
+        return _json(_sorted_along(patch, result) if media == MERGE_PATCH else result)
 
     def _read(self, request: ApiRequest, media: str) -> tuple[Any, Sequence[str]]:
         if request.obj is not None:
@@ -190,6 +192,13 @@ def _json(value: Any) -> str:
     if isinstance(value, dict):
         value = dict(sorted(value.items()))
     return orjson.dumps(value).decode()
+
+
+def _sorted_along(patch: Any, result: Any) -> Any:
+    """``result`` with sorted keys where the patch has an object, as upstream shows what it merged."""
+    if not isinstance(patch, dict) or not isinstance(result, dict):
+        return result
+    return {key: _sorted_along(patch.get(key), result[key]) for key in sorted(result)}
 
 
 def go_text(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -31,8 +31,10 @@ async def storage() -> AsyncIterator[MemoryStorage]:
 
 
 @pytest.fixture
-def cache(storage: MemoryStorage, clock: FakeClock) -> WatchCache:
-    return WatchCache(storage, clock)
+def cache(storage: MemoryStorage, clock: FakeClock) -> Iterator[WatchCache]:
+    cache = WatchCache(storage, clock)
+    yield cache
+    cache.close()
 
 
 Stores = Callable[..., ResourceStore]
