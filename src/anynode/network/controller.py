@@ -12,6 +12,7 @@ import errno
 import logging
 
 from anynode.aio.clock import Clock
+from anynode.aio.ports import STAND_IN_OFFSET
 from anynode.aio.tasks import Supervisor
 from anynode.api.objects import Object, ObjectKey, labels_of, namespace_of
 from anynode.api.resources import known
@@ -26,9 +27,6 @@ logger = logging.getLogger(__name__)
 SERVICES, ENDPOINT_SLICES = known("services"), known("endpointslices", "discovery.k8s.io")
 BY_SERVICE = "network/service"
 TRY_AGAIN_SECONDS = 15.0
-PRIVILEGED_BELOW = 1024
-UNPRIVILEGED_OFFSET = 10_000
-"""Port 80 becomes 10080 where this user may not listen on 80."""
 NOT_PRIVILEGED = "ports below net.ipv4.ip_unprivileged_port_start (sysctl) are not open to this user"
 
 
@@ -103,12 +101,15 @@ class ServiceProxy:
         try:
             at = await self._listen_somewhere(route.listen, balancer)
         except OSError as error:
-            self._complain(route.listen, service, f"Cannot listen on {route.listen}: {_explained(error)}")
+            self._complain(
+                route.listen, service, "FailedToListen", f"Cannot listen on {route.listen}: {_explained(error)}"
+            )
             return False
         if at == route.listen:
             self._troubled.pop(route.listen, None)
         else:
-            self._complain(route.listen, service, f"Listening on {at} instead of {route.listen}: {NOT_PRIVILEGED}")
+            message = f"Listening on {at} instead of {route.listen}: {NOT_PRIVILEGED}"
+            self._complain(route.listen, service, "ListeningElsewhere", message)
         self._balancers[route.listen] = balancer
         self._at[route.listen] = at
         return True
@@ -118,18 +119,16 @@ class ServiceProxy:
         try:
             await self.proxy.listen(listen, balancer)
         except PermissionError:
-            if listen.port >= PRIVILEGED_BELOW:
-                raise
-            listen = Listen(listen.address, listen.port + UNPRIVILEGED_OFFSET)
+            listen = Listen(listen.address, listen.port + STAND_IN_OFFSET)
             await self.proxy.listen(listen, balancer)
         return listen
 
-    def _complain(self, listen: Listen, service: Object, message: str) -> None:
+    def _complain(self, listen: Listen, service: Object, reason: str, message: str) -> None:
         """Say it once."""
         if self._troubled.get(listen) == message:
             return
         self._troubled[listen] = message
-        self._recorder.event(service, "Warning", "FailedToListen", message, action="Listen")
+        self._recorder.event(service, "Warning", reason, message, action="Listen")
         logger.warning("service port cannot be served as asked", extra={"listen": str(listen), "why": message})
 
     def _release(self, listen: Listen) -> None:
