@@ -184,6 +184,15 @@ async def test_media_types_are_negotiated(client: Client) -> None:
     assert warned.headers["warning"] == '299 - "unknown field \\"bad\\""'
 
 
+async def test_a_refused_patch_shows_what_it_made_in_upstreams_order(client: Client) -> None:
+    await client.post(PATH, config_map(k="1"))
+    bad = {"bad": 1, "data": {"a": "2"}}
+    response = await client.ask("PATCH", f"{PATH}/a?fieldValidation=Strict", bad, content_type=MERGE)
+    assert response.status == 422
+    said = response.decoded()["message"]
+    assert '"{\\"apiVersion\\":\\"v1\\",\\"bad\\":1,\\"data\\":{\\"a\\":\\"2\\",\\"k\\":\\"1\\"},' in said
+
+
 async def test_tables_and_partial_metadata(client: Client) -> None:
     await client.post(PATH, config_map(k="1"))
     table = await client.get(f"{PATH}?labelSelector=", accept=TABLE)
