@@ -102,6 +102,8 @@ class Handlers:
             code = await provider.exec(_uid(pod), container["name"], command, io)
         except ProviderError as error:
             raise HandlerFailed(error.message) from error
+        except ConnectionError as error:
+            raise HandlerError(str(error)) from error
         if code:
             raise HandlerFailed(io.output.decode(errors="replace"))
 

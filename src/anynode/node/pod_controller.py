@@ -227,13 +227,17 @@ class PodController:
                 if uid not in self._workers:
                     await self._remove_orphan(uid)
             await self._clock.sleep(ORPHAN_SECONDS)
-            held = {Uid(each.identity.uid) for each in await self._provider.list()}
+            try:
+                held = {Uid(each.identity.uid) for each in await self._provider.list()}
+            except (ProviderError, OSError) as error:
+                logger.warning("provider cannot say what it holds", extra={"why": str(error)})
+                held = set()
             suspects = held - self._workers.keys()
 
     async def _remove_orphan(self, uid: Uid) -> None:
         try:
             await self._provider.delete(uid)
-        except ProviderError as error:
-            logger.warning("pod that nobody wants could not be removed", extra={"uid": uid, "why": error.message})
+        except (ProviderError, OSError) as error:
+            logger.warning("pod that nobody wants could not be removed", extra={"uid": uid, "why": str(error)})
         else:
             logger.info("pod that nobody wants was removed", extra={"uid": uid})

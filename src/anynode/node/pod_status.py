@@ -551,7 +551,7 @@ def _pod_resources(pod: Object, phase: str, old: Object) -> Object:
         found["allocatedResources"] = requests
     if old.get("phase") in TERMINAL:
         found["resources"] = old.get("resources") or {}
-    elif "Running" in (phase, old.get("phase")):
+    elif old.get("phase") == "Running":
         if "memory" in requests:
             found["resources"] = {"requests": {"memory": requests["memory"]}}
     else:

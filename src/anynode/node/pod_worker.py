@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from anynode.aio.backoff import Backoff
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api.formats import format_duration, parse_time
@@ -57,6 +58,7 @@ REFRESH_SECONDS = 60.0
 REPORT_SECONDS = 5.0
 EARLY_SECONDS = 1.0
 SOON_SECONDS = 0.1
+KILL_AGAIN = Backoff(first_seconds=1.0, most_seconds=30.0)
 ROUTINE = ("Pulled", "Created", "Started", "Killing")
 DEADLINE = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 
@@ -691,7 +693,7 @@ class PodWorker:
         """A provider that cannot stop something now is asked again."""
         try:
             await self._kill_all(grace, first=first)
-        except* ProviderError as errors:
+        except* (ProviderError, OSError) as errors:
             message = "; ".join(str(each) for each in errors.exceptions)
             self._context.recorder.event(self.pod, "Warning", "FailedKillPod", f"error killing pod: {message}")
             await self._context.clock.sleep(PULL_RETRY_SECONDS)
@@ -706,7 +708,7 @@ class PodWorker:
         while self.state.any_running:
             self._grace_changed.clear()
             killer = context.engine.tasks.start(
-                f"stop {self.uid}", functools.partial(self._try_kill_all, self._grace, first)
+                f"stop {self.uid}", functools.partial(self._try_kill_all, self._grace, first), restart=KILL_AGAIN
             )
             shorter = context.engine.tasks.start(f"grace {self.uid}", self._grace_changed.wait)
             try:

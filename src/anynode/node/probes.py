@@ -14,12 +14,15 @@ import functools
 import heapq
 from typing import Protocol
 
+from anynode.aio.backoff import Backoff
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api.objects import Object, Uid, meta
 from anynode.node.handlers import HandlerError, HandlerFailed, Handlers
 
 CONCURRENT = 64
+AGAIN = Backoff(first_seconds=1.0, most_seconds=60.0)
+"""A try that fails in a way nobody foresaw is logged and made again; it must not take other pods with it."""
 
 
 class ProbeKind(enum.Enum):

@@ -13,12 +13,19 @@ import os
 import sys
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Says nothing of requests, as busybox without ``-v``."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
 def main(arguments: list[str]) -> None:
     """Serve until killed; without ``-f`` in the background, as busybox does."""
     options = dict(getopt.getopt(arguments, "fivp:h:u:r:c:")[0])
     address, _, port = options.get("-p", "80").rpartition(":")
     directory = options.get("-h", ".")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=directory)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler if "-v" in options else Quiet, directory=directory)
     server = http.server.ThreadingHTTPServer((address, int(port)), handler)
     if "-f" not in options and os.fork():
         return

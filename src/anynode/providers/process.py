@@ -54,6 +54,7 @@ LOG_MESSAGE_LINES = 80
 POD_MARK = "ANYNODE_POD_UID"
 ROOT = "ANYNODE_ROOT"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+AGAIN = Backoff(first_seconds=0.1, most_seconds=5.0)
 UNKNOWN = "ContainerStatusUnknown"
 LOST = "The container could not be located when the pod was terminated"
 
@@ -117,10 +118,10 @@ class ProcessProvider:
                     again = not first
                     connected = first.pop() if first else await supervision.connect()
                     if again:
-                        tasks.start("recover", self._recover)
+                        tasks.start("recover", self._recover, restart=AGAIN)
                     await supervision.listen(connected)
 
-                tasks.start("supervisor", listen, restart=Backoff(first_seconds=0.1, most_seconds=5))
+                tasks.start("supervisor", listen, restart=AGAIN)
                 await self._recover()
                 for pod in self._pods.values():
                     for container in pod.containers.values():

@@ -105,6 +105,8 @@ class Supervision:
             self._writer.write(json.dumps({"id": number, "op": operation, **fields}).encode() + b"\n")
             await self._writer.drain()
             return await future
+        except OSError as error:
+            raise ConnectionError(f"the supervisor of containers is gone: {error}") from error
         finally:
             self._waiting.pop(number, None)
 
@@ -118,9 +120,12 @@ class Supervision:
 
     async def session(self, operation: str, **fields: Any) -> Session:
         """A connection of its own for exec or attach; raises ``ProviderError`` when it cannot begin."""
-        reader, writer = await asyncio.open_unix_connection(str(self._path))
-        writer.write(json.dumps({"id": 0, "op": operation, **fields}).encode() + b"\n")
-        line = await reader.readline()
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(self._path))
+            writer.write(json.dumps({"id": 0, "op": operation, **fields}).encode() + b"\n")
+            line = await reader.readline()
+        except OSError as error:
+            raise ProviderError("ExecFailed", f"the supervisor of containers cannot be reached: {error}") from error
         answer = json.loads(line) if line else {"error": "the supervisor of containers is gone"}
         if "error" in answer:
             writer.close()

@@ -229,6 +229,7 @@ class Supervisor:
         self._listener.bind(temporary)
         self._listener.listen(64)
         os.rename(temporary, path)  # whoever sees the name can connect
+        self._inode = os.stat(path).st_ino
         self._watch(self._listener.fileno(), selectors.EVENT_READ, self._accept)
         wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -256,7 +257,8 @@ class Supervisor:
             busy = self._by_pid or self._dying or self._connections
             if not busy and time.monotonic_ns() - self._idle_since >= self._idle_seconds * 1e9:
                 with contextlib.suppress(OSError):
-                    os.unlink(self._path)
+                    if os.stat(self._path).st_ino == self._inode:  # another one may have the name by now
+                        os.unlink(self._path)
                 return
 
     def _timeout(self) -> float | None:
