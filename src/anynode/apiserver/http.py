@@ -48,17 +48,21 @@ class _Framing:
 
 
 class _Sink:
-    """A watch on a connection."""
+    """A watch on a connection. What it begins with may be larger than what may pile up later."""
 
     def __init__(self, writer: PushSink, framing: _Framing) -> None:
         self._writer = writer
         self._framing = framing
+        self._most_bytes = 0
 
     def deliver(self, events: Sequence[WatchEvent]) -> bool:
         writer = self._writer
-        if writer.buffered_bytes > MOST_BUFFERED_BYTES:
+        chunk = self._framing.chunk(events)
+        if not self._most_bytes:
+            self._most_bytes = MOST_BUFFERED_BYTES + len(chunk)
+        elif writer.buffered_bytes > self._most_bytes:
             return False
-        writer.write_framed(self._framing.chunk(events))
+        writer.write_framed(chunk)
         return True
 
     def end(self) -> None:

@@ -28,10 +28,13 @@ class LoopbackWatch:
         self._waiting: collections.deque[WatchEvent] = collections.deque()
         self._changed = asyncio.Event()
         self._ended = False
+        self._most = 0
         source.start(self)
 
     def deliver(self, events: Sequence[WatchEvent]) -> bool:
-        if self._ended or len(self._waiting) > MOST_WAITING:
+        if not self._most:
+            self._most = MOST_WAITING + len(events)  # a watch may begin with more than may pile up later
+        if self._ended or len(self._waiting) > self._most:
             return False
         self._waiting.extend(events)
         self._changed.set()

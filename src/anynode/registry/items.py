@@ -6,7 +6,7 @@ object when first asked for. A ``CacheEvent`` renders itself at most once per (t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import orjson
@@ -155,17 +155,6 @@ class ItemEvent(WatchEvent):
     @property
     def object(self) -> Object:
         return self._item.object
-
-
-class Batch(list[WatchEvent]):
-    """Events every member of an audience is handed at once. ``framed``: what a kind of connection made of them, kept
-    for the next one; owned by ``apiserver.http``."""
-
-    __slots__ = ("framed",)
-
-    def __init__(self, events: Iterable[WatchEvent]) -> None:
-        super().__init__(events)
-        self.framed: bytes | None = None
 
 
 def encoded_lines(events: Sequence[WatchEvent]) -> bytes:

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from anynode.api.wire import WatchEvent, WatchSink
-from anynode.registry.items import ADDED, BOOKMARK, DELETED, MODIFIED, Batch, CacheEvent, Fields, Form, Item, event_of
+from anynode.registry.items import ADDED, BOOKMARK, DELETED, MODIFIED, CacheEvent, Fields, Form, Item, event_of
 from anynode.storage.types import Revision
 
 
@@ -171,7 +171,7 @@ class WatcherIndex:
                 if kind is not None:
                     batches.setdefault(audience, []).append((kind, event))
         for audience, told in batches.items():
-            shared = Batch(event.rendered(kind, audience.form) for kind, event in told)
+            shared = [event.rendered(kind, audience.form) for kind, event in told]
             for watcher in tuple(audience.members):
                 if watcher.first or watcher.floor:
                     self._deliver_own(watcher, told)
