@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from anynode.api.formats import Quantity
+from anynode.api.formats import Quantity, go_quote
 from anynode.api.objects import Object, annotations_of, get_path, labels_of, meta, name_of, namespace_of
 from anynode.node.pod_machine import Kind, containers_of
 from anynode.provider import ContainerPlan, Mount, PodIdentity, Volume, VolumeFile
@@ -296,11 +296,7 @@ def field_value(pod: Object, path: str, lookups: Lookups) -> str:
 
 
 def _format_map(values: Mapping[str, str]) -> str:
-    return "\n".join(f"{key}={_go_quoted(values[key])}" for key in sorted(values))
-
-
-def _go_quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
+    return "\n".join(f"{key}={go_quote(values[key])}" for key in sorted(values))
 
 
 def resource_value(pod: Object, container: Object, selector: Object, allocatable: Mapping[str, str]) -> str:

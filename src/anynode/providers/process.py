@@ -520,6 +520,7 @@ def _message(pod: _Pod, name: str, attempt: int, code: int, plan: Mapping[str, A
     files = pod.files.container(name)
     try:
         with open(files.message(attempt), "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - MESSAGE_BYTES))
             text = file.read(MESSAGE_BYTES)
     except OSError:
         text = b""

@@ -147,6 +147,13 @@ async def test_the_termination_message_is_what_the_container_left(provider: Proc
     assert reports.all[-1].message == "why\n"
 
 
+async def test_of_a_long_message_the_end_is_kept(provider: ProcessProvider, reports: Reports) -> None:
+    await run(provider, reports, shell("seq 1 2000 > /dev/termination-log"))
+    message = reports.all[-1].message
+    assert len(message) == 4096
+    assert message.endswith("1999\n2000\n")
+
+
 async def test_logs_stand_in_for_the_message_if_asked(provider: ProcessProvider, reports: Reports) -> None:
     plan = shell("seq 1 100; exit 2", spec={"terminationMessagePolicy": "FallbackToLogsOnError"})
     await run(provider, reports, plan)
