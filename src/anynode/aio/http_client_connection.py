@@ -102,6 +102,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
+        self._parser = None  # it holds us: without this only the collector could free either
         self.reusable = False
         self.gate.lose()
         if self.stream is not None:

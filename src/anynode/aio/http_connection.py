@@ -152,6 +152,7 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gone = True
+        self._parser = None  # it holds us: without this only the collector could free either
         self._gate.lose()
         self._queue.clear()
         push = self.push
@@ -163,6 +164,7 @@ class ServerConnection(asyncio.Protocol):
         elif self.task is not None and self._work is None:
             self.task.cancel()
         self._host.closed(self)
+        self.task = None  # the host keeps it while a handler still runs
 
     def pause_writing(self) -> None:
         self._gate.close()

@@ -62,6 +62,8 @@ class HttpServer:
         self._idle_seconds = idle_seconds
         self._stop_seconds = stop_seconds
         self._connections: set[ServerConnection] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Tasks whose client is gone: ending, or with a handler that has not ended yet."""
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._emptied = asyncio.Event()
@@ -104,7 +106,9 @@ class HttpServer:
             for connection in tuple(self._connections):
                 connection.abort()
             await self._empty(1.0)
-        await asyncio.wait({self._sweeper, *tasks}, timeout=1.0)
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.wait({self._sweeper, *tasks, *self._leaving}, timeout=1.0)
 
     async def _empty(self, seconds: float) -> bool:
         """Whether all connections ended within ``seconds``, which are real ones: it is the kernel we wait for."""
@@ -140,6 +144,10 @@ class HttpServer:
 
     def closed(self, connection: ServerConnection) -> None:
         self._connections.discard(connection)
+        task = connection.task
+        if task is not None and not task.done():
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
         if not self._connections:
             self._emptied.set()
 

@@ -48,6 +48,7 @@ class App:
         self.sinks: list[PushSink] = []
         self.lost = asyncio.Event()
         self.pushing = asyncio.Event()
+        self.hanging = asyncio.Event()
         self.endless = Pieces(b"first", endless=True)
         self.tasks: list[asyncio.Task[None] | None] = []
 
@@ -103,6 +104,14 @@ class App:
 
     async def stream(self, request: HttpRequest) -> HttpResponse:
         return HttpResponse(stream=Pieces(b"a" * 300_000, b"b" * 300_000))
+
+    async def hangs(self, request: HttpRequest) -> HttpResponse:
+        self.hanging.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.lost.set()
+        return HttpResponse()
 
     async def follow(self, request: HttpRequest) -> HttpResponse:
         return HttpResponse(stream=self.endless)
@@ -346,6 +355,17 @@ async def test_stopping_ends_pushes_streams_and_upgrades_in_bounded_time(client:
     assert await stream.read() == b""
     await stream.close()
     await followed.close()
+
+
+async def test_a_handler_whose_client_left_is_ended_when_the_server_stops(app: App) -> None:
+    async with serving(app) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /hangs HTTP/1.1\r\n\r\n")
+        await asyncio.wait_for(app.hanging.wait(), 2)
+        writer.transport.abort()
+        await asyncio.sleep(0.01)
+        assert not app.lost.is_set()
+    assert app.lost.is_set()
 
 
 async def test_stopping_does_not_wait_for_a_followed_stream(client: HttpClient, app: App) -> None:
