@@ -351,6 +351,15 @@ async def test_pods_are_reached_through_the_proxy(transport: Transport) -> None:
         await asked(transport, "namespaces/default/pods/web:1/proxy/")
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+async def test_every_method_goes_through_the_proxy(world: World, method: str) -> None:
+    transport = world.transport()
+    path = "namespaces/default/pods/web/proxy/some/path/with/GET"
+    assert await asked(transport, path, method) == (200, f"{method} /some/path/with/GET ".encode())
+    assert await asked(transport, path, "HEAD") == (200, b"")
+    await transport.close()
+
+
 async def test_services_are_reached_through_the_proxy(world: World, transport: Transport) -> None:
     port = world.backend.pods["web"]["spec"]["containers"][0]["ports"][0]["containerPort"]
     spec = {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": port}]}
