@@ -382,5 +382,5 @@ async def test_impersonation_needs_the_right_to_it(assembly: Assembly, client: C
     me = await client.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", {}, impersonate_user="bob")
     assert me["status"]["userInfo"] == {"username": "bob", "groups": ["system:authenticated"]}
     refused = await Client(assembly, ANN).ask("GET", PATH, impersonate_user="bob")
-    assert 'cannot impersonate resource "users"' in refused.decoded()["message"]
+    assert 'cannot impersonate-on:user-info:list resource "configmaps"' in refused.decoded()["message"]
     assert (await client.ask("GET", "/version", impersonate_group="g")).status == 400

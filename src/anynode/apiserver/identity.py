@@ -1,17 +1,12 @@
-"""Who asks: client certificate, bearer token, impersonation headers, or nobody.
-
-Source: apiserver ``pkg/authentication`` and ``pkg/endpoints/filters``, 1.36.
-"""
+"""Who asks: client certificate, bearer token, or nobody. Source: apiserver ``pkg/authentication``, 1.36."""
 
 from __future__ import annotations
 
 import dataclasses
 import hmac
-import json
-import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-from anynode.api.errors import BadRequest, Unauthorized
+from anynode.api.errors import Unauthorized
 from anynode.api.wire import ApiRequest, User
 
 AUTHENTICATED = "system:authenticated"
@@ -62,41 +57,3 @@ def authenticated(user: User) -> User:
     if AUTHENTICATED in user.groups:
         return user
     return dataclasses.replace(user, groups=(*user.groups, AUTHENTICATED))
-
-
-def impersonated(request: ApiRequest) -> User | None:
-    """The user the request wants to act as, None when it wants no such thing; raises ``BadRequest``."""
-    headers = request.headers
-    name, uid = headers.get("impersonate-user", ""), headers.get("impersonate-uid", "")
-    groups = tuple(part.strip() for part in headers.get("impersonate-group", "").split(",") if part.strip())
-    extra = {
-        urllib.parse.unquote(header.removeprefix("impersonate-extra-")): tuple(value.split(", "))
-        for header, value in headers.items()
-        if header.startswith("impersonate-extra-")
-    }
-    if not name:
-        if groups or uid or extra:
-            raise BadRequest(f"requested {_go_user(uid, groups, extra)} without impersonating a user name")
-        return None
-    added: tuple[str, ...] = (AUTHENTICATED,)
-    if name == ANONYMOUS.name:
-        added = ANONYMOUS.groups
-    elif ANONYMOUS.groups[0] in groups:
-        added = ()
-    elif name.startswith("system:serviceaccount:") and not groups:
-        namespace = name.split(":")[2]
-        added = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
-    missing = tuple(group for group in added if group not in groups)
-    return User(name=name, groups=(*groups, *missing), uid=uid, extra=extra)
-
-
-def _go_user(uid: str, groups: Sequence[str], extra: Mapping[str, Sequence[str]]) -> str:
-    """As Go prints the structure, which is what upstream says."""
-
-    def texts(values: Sequence[str]) -> str:
-        listed = ", ".join(json.dumps(value) for value in values)
-        return f"[]string{{{listed}}}" if values else "[]string(nil)"
-
-    more = ", ".join(f"{json.dumps(key)}:{texts(values)}" for key, values in sorted(extra.items()))
-    shown = f"map[string][]string{{{more}}}" if extra else "map[string][]string(nil)"
-    return f'&user.DefaultInfo{{Name:"", UID:{json.dumps(uid)}, Groups:{texts(groups)}, Extra:{shown}}}'

@@ -18,13 +18,13 @@ from anynode.api import errors
 from anynode.api.objects import Object
 from anynode.api.resources import Resource
 from anynode.api.wire import ApiRequest, ApiResponse, User
-from anynode.apiserver import negotiation, requestinfo
-from anynode.apiserver.authorization import Authorizer
+from anynode.apiserver import impersonation, negotiation, requestinfo
+from anynode.apiserver.authorization import Authorizer, attributes_of
 from anynode.apiserver.bodies import quoted_warning
 from anynode.apiserver.discovery import VERSION, Discovery
 from anynode.apiserver.forms import ListForm
 from anynode.apiserver.health import TEXT, Health, not_found_page
-from anynode.apiserver.identity import Authenticator, impersonated
+from anynode.apiserver.identity import Authenticator
 from anynode.apiserver.metrics import Metrics
 from anynode.apiserver.negotiation import Accepted
 from anynode.apiserver.read import Reader, list_options
@@ -135,14 +135,14 @@ class ApiServer:
 
     async def _answer(self, request: ApiRequest) -> ApiResponse:
         user = self.authenticator.authenticate(request)
-        if any(header.startswith("impersonate-") for header in request.headers):
-            user = self._impersonate(request, user)
         try:
             info = requestinfo.parse(request)
         except BadPath:
             if request.path.endswith(("//status", "//scale", "//binding")):
                 raise errors.BadRequest("name must be provided") from None
             raise no_such_resource() from None
+        if impersonation.is_asked(request):
+            user = self._impersonated(request, info, user)
         if not info.is_resource:
             return await self._document(request, info, user)
         self.authorizer.permit(info, user)
@@ -165,29 +165,12 @@ class ApiServer:
         finally:
             self._reading -= 1
 
-    def _impersonate(self, request: ApiRequest, user: User) -> User:
-        wanted = impersonated(request)
+    def _impersonated(self, request: ApiRequest, info: RequestInfo, user: User) -> User:
+        wanted = impersonation.wanted_user(request)
         if wanted is None:
             return user
-        name, resource, namespace = wanted.name, "users", ""
-        if name.startswith("system:serviceaccount:") and name.count(":") == 3:
-            _, _, namespace, name = name.split(":")
-            resource = "serviceaccounts"
-        self.authorizer.require(user, Attributes(verb="impersonate", resource=resource, namespace=namespace, name=name))
-        asked = request.headers.get("impersonate-group", "")
-        for group in (part.strip() for part in asked.split(",") if part.strip()):
-            self.authorizer.require(user, Attributes(verb="impersonate", resource="groups", name=group))
-        for key, values in wanted.extra.items():
-            for value in values:
-                target = Attributes(
-                    verb="impersonate",
-                    group="authentication.k8s.io",
-                    resource="userextras",
-                    subresource=key,
-                    name=value,
-                )
-                self.authorizer.require(user, target)
-        return wanted
+        target = attributes_of(info) if info.is_resource else Attributes(verb=info.verb, path=info.path)
+        return impersonation.impersonated(wanted, user, target, self.authorizer)
 
     async def _routed(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         served = self._served.get((info.group, info.version, info.plural))
