@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -57,8 +57,8 @@ class _Refusal:
     """Whether removing pods from the node could never help."""
 
 
-def explain(snapshot: Snapshot, pod: PodFacts, near: NearRules) -> FitError:
-    """Why no node takes ``pod`` as things are."""
+def explain(snapshot: Snapshot, pod: PodFacts, near: NearRules, volumes: Sequence[tuple[Bools, str]] = ()) -> FitError:
+    """Why no node takes ``pod`` as things are; ``volumes``: which rows its claims refuse, and why."""
     count = len(snapshot)
     left = snapshot.present[: snapshot.size].copy()
     if not count:
@@ -70,7 +70,7 @@ def explain(snapshot: Snapshot, pod: PodFacts, near: NearRules) -> FitError:
     helpable = left.copy()
     reasons: collections.Counter[str] = collections.Counter()
     names: set[str] = set()
-    for stage in _stages(snapshot, pod, near):
+    for stage in _stages(snapshot, pod, near, volumes):
         gone = np.zeros_like(left)
         for refusal in stage:
             refused = refusal.refused & left
@@ -85,7 +85,9 @@ def explain(snapshot: Snapshot, pod: PodFacts, near: NearRules) -> FitError:
     return FitError(f"0/{count} nodes are available: {_listed(reasons)}.", frozenset(names), count, helpable)
 
 
-def _stages(snapshot: Snapshot, pod: PodFacts, near: NearRules) -> Iterator[list[_Refusal]]:
+def _stages(
+    snapshot: Snapshot, pod: PodFacts, near: NearRules, volumes: Sequence[tuple[Bools, str]]
+) -> Iterator[list[_Refusal]]:
     """The plugins in their order; a node refused in one stage is not looked at by the next."""
     shape = pod.shape
     wanted = shape.wanted_names
@@ -101,6 +103,7 @@ def _stages(snapshot: Snapshot, pod: PodFacts, near: NearRules) -> Iterator[list
     ports = "node(s) didn't have free ports for the requested pod ports"
     yield [_Refusal("NodePorts", ~plugins.ports_free(snapshot, shape), ports, False)]
     yield [*_resources(snapshot, pod)]
+    yield [_Refusal("VolumeBinding", refused, why, True) for refused, why in volumes]
     has, keeps = near.spread()
     skewed = "node(s) didn't match pod topology spread constraints"
     yield [_Refusal("PodTopologySpread", ~has, f"{skewed} (missing required label)", True)]
@@ -120,6 +123,14 @@ def _resources(snapshot: Snapshot, pod: PodFacts) -> Iterator[_Refusal]:
         reason = f"Insufficient {resource}"
         yield _Refusal("NodeResourcesFit", lacking & too_small, reason, True)
         yield _Refusal("NodeResourcesFit", lacking & ~too_small, reason, False)
+
+
+def refused_by_claims(snapshot: Snapshot, problem: str) -> FitError:
+    """No node will do, whatever its state, because of the pod's volume claims."""
+    count = len(snapshot)
+    nowhere = np.zeros(snapshot.size, dtype=np.bool_)
+    why = f"0/{count} nodes are available: {problem}." if count else NO_NODES
+    return FitError(why, frozenset({"VolumeBinding"}), count, nowhere)
 
 
 def _listed(reasons: Mapping[str, int]) -> str:

@@ -148,6 +148,8 @@ class PodFacts:
     shape: Shape
     priority: int = 0
     deleting: bool = False
+    has_claims: bool = False
+    """Whether it mounts PersistentVolumeClaims, which may tie it to certain nodes."""
     fellows: LabelSelector | None = None
     """Whom it is to spread with, unless it says itself how to spread."""
 
@@ -175,6 +177,9 @@ class Shapes:
             shape=self._shape(spec),
             priority=spec.get("priority") or 0,
             deleting=metadata.get("deletionTimestamp") is not None,
+            has_claims=any(
+                "persistentVolumeClaim" in each or "ephemeral" in each for each in spec.get("volumes") or ()
+            ),
             fellows=fellows,
         )
 
@@ -217,11 +222,11 @@ def shape_of(spec: Mapping[str, Any]) -> Shape:
         ports=_host_ports(spec),
         tolerations=tuple(spec.get("tolerations") or ()),
         node_selector=of_labels(selector) if selector else None,
-        node_terms=None if required is None else _node_terms(required.get("nodeSelectorTerms") or ()),
+        node_terms=None if required is None else node_terms(required.get("nodeSelectorTerms") or ()),
         preferences=tuple(
             Preference(each["weight"], term)
             for each in preferred
-            for term in _node_terms([each.get("preference") or {}])
+            for term in node_terms([each.get("preference") or {}])
             if each.get("weight")
         ),
         affinity=_affinity_terms(affinity.get("podAffinity")),
@@ -244,7 +249,7 @@ def _host_ports(spec: Mapping[str, Any]) -> tuple[HostPort, ...]:
     )
 
 
-def _node_terms(terms: Sequence[Mapping[str, Any]]) -> tuple[NodeTerm, ...]:
+def node_terms(terms: Sequence[Mapping[str, Any]]) -> tuple[NodeTerm, ...]:
     """The terms that can match; one without requirements matches nothing."""
     found = []
     for term in terms:

@@ -34,7 +34,8 @@ class Wake(enum.IntFlag):
     NODE_TAINTS = 8
     POD_GONE = 16
     POD_PLACED = 32
-    ANYTHING = 63
+    VOLUMES = 64
+    ANYTHING = 127
 
 
 _HELPED_BY = {
@@ -44,6 +45,7 @@ _HELPED_BY = {
     "NodePorts": Wake.NODE_ADDED | Wake.POD_GONE,
     "NodeResourcesFit": Wake.NODE_ADDED | Wake.NODE_ALLOCATABLE | Wake.POD_GONE,
     "PodTopologySpread": Wake.NODE_ADDED | Wake.NODE_LABELS | Wake.NODE_TAINTS | Wake.POD_GONE | Wake.POD_PLACED,
+    "VolumeBinding": Wake.NODE_ADDED | Wake.NODE_LABELS | Wake.VOLUMES,
     "InterPodAffinity": Wake.NODE_ADDED | Wake.NODE_LABELS | Wake.POD_GONE | Wake.POD_PLACED,
 }
 
@@ -76,6 +78,8 @@ class QueuedPod:
     def group(self) -> Hashable:
         """Pods of one group fit or fail together."""
         facts = self.facts
+        if facts.has_claims:
+            return facts.uid
         if not facts.shape.looks_at_pods:
             return facts.shape
         return (facts.shape, facts.namespace, frozenset(facts.labels.items()))

@@ -184,11 +184,13 @@ class Ranking:
         self._near: collections.OrderedDict[Hashable, NearRules] = collections.OrderedDict()
         self._wishes: collections.OrderedDict[Hashable, NearWishes] = collections.OrderedDict()
 
-    def best(self, pod: PodFacts) -> str | None:
-        """The node to place ``pod`` on, or None when none passes every filter."""
+    def best(self, pod: PodFacts, among: Bools | None = None) -> str | None:
+        """The node to place ``pod`` on, or None when none (of the rows ``among``) passes every filter."""
         column = self.column(pod.shape)
         snapshot, shape = self._snapshot, pod.shape
-        if shape.looks_at_pods or pod.wishes or snapshot.anti_affinity_pods or snapshot.opinionated_pods:
+        if among is not None:
+            row = self._best_near(pod, column, among)
+        elif shape.looks_at_pods or pod.wishes or snapshot.anti_affinity_pods or snapshot.opinionated_pods:
             row = self._best_near(pod, column)
         else:
             row = column.best(self._chance)
@@ -202,10 +204,12 @@ class Ranking:
             return True
         return bool(self.near(pod).passes()[row])
 
-    def _best_near(self, pod: PodFacts, column: ScoreColumn) -> int | None:
-        """The best row where other pods matter."""
+    def _best_near(self, pod: PodFacts, column: ScoreColumn, among: Bools | None = None) -> int | None:
+        """The best row where other pods matter, or only some rows will do."""
         snapshot, shape = self._snapshot, pod.shape
         scores = column.scores()
+        if among is not None:
+            scores = np.where(among, scores, -1)
         if shape.looks_at_pods or snapshot.anti_affinity_pods:
             scores = np.where(self.near(pod).passes(), scores, -1)
         if pod.wishes or snapshot.opinionated_pods:

@@ -1,6 +1,6 @@
 """The scheduler: takes pods without a node, decides, binds.
 
-In: nodes, pods, namespaces and disruption budgets through informers. Out: bindings; Scheduled and FailedScheduling
+In: nodes, pods and what bears on them through informers. Out: bindings; Scheduled and FailedScheduling
 events; the PodScheduled condition of pods that fit nowhere; evictions of less important pods where that makes room.
 A decided pod is *assumed* to be on its node at once, so the next decision already counts it; the binding is written
 meanwhile. If that fails the assumption is taken back and the pod tried again. Pods of other schedulers are only
@@ -32,9 +32,10 @@ from anynode.api.resources import known
 from anynode.client.api_client import ApiClient
 from anynode.informers.informer import Delta, InformerFactory
 from anynode.informers.recorder import EventRecorder
+from anynode.scheduler.claims import Claims, refused_rows
 from anynode.scheduler.conditions import ConditionWriter
 from anynode.scheduler.default_spread import Fellows
-from anynode.scheduler.diagnosis import NEVER, VICTIMS_LEAVING, FitError, explain
+from anynode.scheduler.diagnosis import NEVER, VICTIMS_LEAVING, FitError, explain, refused_by_claims
 from anynode.scheduler.evictions import Evictions
 from anynode.scheduler.nominations import Nominations
 from anynode.scheduler.pods import PodFacts, Shapes, is_finished
@@ -42,6 +43,7 @@ from anynode.scheduler.preemption import budgets_of, find_preemption
 from anynode.scheduler.queue import QueuedPod, SchedulingQueue, Wake
 from anynode.scheduler.ranking import Ranking
 from anynode.scheduler.snapshot import NodeChange, Snapshot
+from anynode.scheduler.volumes import VolumeNeeds
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,13 @@ FLUSH_EVERY_SECONDS = 1.0
 class _Binding:
     queued: QueuedPod
     node: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Found:
+    node: str | None
+    needs: VolumeNeeds | None = None
+    error: FitError | None = None
 
 
 class Scheduler:
@@ -99,6 +108,7 @@ class Scheduler:
         self._budgets = informers.informer(BUDGETS)
         self._fellows = Fellows(informers)
         self._nominated = Nominations(self.snapshot)
+        self._claims = Claims(client, informers, clock=clock, changed=lambda: self._note(Wake.VOLUMES))
         self._conditions = ConditionWriter(client, self._pods.store, clock=clock)
         self._evictions = Evictions(client, self._pods.store, self._recorder, clock=clock, name=name)
         self._namespaces.subscribe(self._on_namespace)
@@ -114,6 +124,7 @@ class Scheduler:
                 tasks.start("events", self._recorder.run)
             tasks.start("conditions", self._conditions.run)
             tasks.start("evictions", self._evictions.run)
+            tasks.start("claims", self._claims.run)
             tasks.start("wake", self._wake_waiting)
             tasks.start("flush", self._flush)
             for number in range(self._binders):
@@ -215,17 +226,41 @@ class Scheduler:
     def _decide(self, queued: QueuedPod) -> str | None:
         """The node, the pod assumed to be there; None when there is none, and the pod told so."""
         facts = queued.facts
-        node = self._ranking.best(facts)
-        if node is None:
-            self._no_fit(queued)
+        found = self._find(queued)
+        if found.node is None:
+            self._no_fit(queued, found.error or self._explain(queued))
+            return None
+        if found.needs is not None and (found.needs.unchosen or found.needs.selected):
+            self._wait_for_volumes(queued, found.needs, found.node)
             return None
         self._nominated.drop(facts.uid)
-        self.snapshot.place(facts, node)
-        self._assumed[facts.uid] = node
-        return node
+        self.snapshot.place(facts, found.node)
+        self._assumed[facts.uid] = found.node
+        return found.node
 
-    def _no_fit(self, queued: QueuedPod) -> None:
-        error = self._explain(queued)
+    def _find(self, queued: QueuedPod) -> _Found:
+        """The best node, or why there is none (None: for ``_explain`` to say)."""
+        facts = queued.facts
+        if not facts.has_claims:
+            return _Found(self._ranking.best(facts))
+        needs = self._claims.needs_of(queued.pod)
+        if needs.problem:
+            return _Found(None, needs, refused_by_claims(self.snapshot, needs.problem))
+        refusals = refused_rows(self.snapshot, needs)
+        among = self.snapshot.present[: self.snapshot.size].copy()
+        for rows, _ in refusals:
+            among &= ~rows
+        node = self._ranking.best(facts, among)
+        error = explain(self.snapshot, facts, self._ranking.near(facts), refusals) if node is None else None
+        return _Found(node, needs, error)
+
+    def _wait_for_volumes(self, queued: QueuedPod, needs: VolumeNeeds, node: str) -> None:
+        """Keep the place until the volumes are made there; the claims are told where that is."""
+        self._claims.choose(needs.unchosen, node)
+        self._nominated.add(queued.facts, node)
+        self.queue.failed(queued, frozenset({"VolumeBinding"}), self._clock.monotonic())
+
+    def _no_fit(self, queued: QueuedPod, error: FitError) -> None:
         message = self._preempt(queued, error)
         self.queue.failed(queued, error.plugins, self._clock.monotonic())
         self._recorder.event(queued.pod, "Warning", "FailedScheduling", message, action="Scheduling")
@@ -310,10 +345,12 @@ class Scheduler:
         """Try a group of waiting pods again if they would fit now, or fit nowhere for other reasons; how many of those
         that would fit."""
         with self._nominated.aside(first.facts):
-            if self._ranking.best(first.facts) is not None:
+            found = self._find(first)
+            if found.node is not None:
                 self._ready.set()
-                return self.queue.wake(group)
-            plugins = self._explain(first).plugins
+                woken = self.queue.wake(group)
+                return woken if found.needs is None else 0  # those with claims may wait on, which is no progress
+            plugins = (found.error or self._explain(first)).plugins
         if plugins != first.plugins and self.queue.refused_by(group, plugins):
             self._ready.set()
         return 0
