@@ -2,8 +2,8 @@
 
 Filters return which rows pass; scores return integers as kube-scheduler's plugins give them before weighting. Where a
 rule is also needed for a single row (after a placement) its ``_at`` twin does the same arithmetic on plain integers.
-Weights and arithmetic are those of the default profile of kube-scheduler 1.36 (``framework/plugins``); ImageLocality
-and volumes are not among them, rules about other pods are in ``topology`` and ``wishes``.
+Weights and arithmetic are those of the default profile of kube-scheduler 1.36 (``framework/plugins``). Rules about
+other pods are in ``topology`` and ``wishes``, those about volumes in ``volumes``; ImageLocality is not among them.
 """
 
 from __future__ import annotations
