@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import orjson
 
 from anynode.api.errors import BadRequest
-from anynode.api.objects import Object, resource_version_of
+from anynode.api.objects import Object
 from anynode.api.resources import Resource
 from anynode.apiserver import printers
 from anynode.apiserver.negotiation import Accepted
@@ -83,7 +83,7 @@ class ConvertedForm:
         return self._to_served(item.object)
 
     def item(self, item: Item) -> bytes:
-        return orjson.dumps(self._to_served(item.object))
+        return orjson.dumps(self._to_served(item.peek()))
 
     def first_event(self, item: Item) -> bytes:
         return self.item(item)
@@ -94,7 +94,7 @@ class ConvertedForm:
     def join(self, items: Sequence[Item], metadata: Mapping[str, Any]) -> bytes:
         rows = []
         for item in items:
-            served = self._to_served(item.object)
+            served = self._to_served(item.peek())
             rows.append(orjson.dumps({k: v for k, v in served.items() if k not in ("kind", "apiVersion")}))
         return _list_head(self._resource.api_version, self._resource.list_kind, metadata) + b",".join(rows) + b"]}"
 
@@ -118,7 +118,7 @@ class MetadataForm:
         return {
             "kind": "PartialObjectMetadata",
             "apiVersion": self._api_version,
-            "metadata": item.object["metadata"],
+            "metadata": item.peek()["metadata"],
         }
 
     def item(self, item: Item) -> bytes:
@@ -192,7 +192,7 @@ class TableForm:
         )
 
     def _one(self, item: Item, columns: list[Any] | None) -> bytes:
-        metadata = {"resourceVersion": resource_version_of(item.object)}
+        metadata = {"resourceVersion": str(item.revision)}
         return self._table([self._row(item, self._now())], metadata, columns)
 
     def item(self, item: Item) -> bytes:
@@ -225,6 +225,11 @@ class Forms:
         """The object as this view's clients see it."""
         return item.object if self.converted is None else self.converted.served(item)
 
+    def _peeked(self, item: Item) -> Object:
+        """The same for a table's row, which is made once."""
+        conversion = self._view.conversion
+        return item.peek() if conversion is None else conversion.to_served(item.peek())
+
     def of(self, accepted: Accepted, include: str = "") -> ListForm:
         """The form agreed on; raises ``BadRequest`` for an unknown ``includeObject``."""
         if not accepted.target:
@@ -239,5 +244,5 @@ class Forms:
             self._now,
             version=accepted.version,
             include=include or "Metadata",
-            served=self.served,
+            served=self._peeked,
         )

@@ -106,7 +106,7 @@ class Subresources:
 
     async def _get_scale(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         item = await self.reader.item(served, info, request)
-        return ApiResponse(obj=scale.of(item.object))
+        return ApiResponse(obj=scale.of(item.peek()))
 
     async def _update_scale(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         write = self.writer.write_of(served, info, request, user, "UpdateOptions")
@@ -118,7 +118,7 @@ class Subresources:
         item, _ = await served.store.update(
             key_of(info), lambda old: scale.applied(old, obj, served.resource), write, rules=rules
         )
-        return ApiResponse(obj=scale.of(item.object))
+        return ApiResponse(obj=scale.of(item.peek()))
 
     async def _patch_scale(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         write = self.writer.write_of(served, info, request, user, "PatchOptions")
@@ -137,7 +137,7 @@ class Subresources:
             return managed_fields.with_entries(new, owners)
 
         item, _ = await served.store.update(key_of(info), changed, write, rules=self._scale_rules(served))
-        return ApiResponse(obj=scale.of(item.object))
+        return ApiResponse(obj=scale.of(item.peek()))
 
     def _scale_rules(self, served: Served) -> UpdateRules:
         main = served.store.main_rules

@@ -52,17 +52,24 @@ class Item:
             self._stored = None
         return self._obj
 
+    def peek(self) -> Object:
+        """The same for who looks once: what has to be decoded for him is not kept."""
+        if self._obj is None and self._stored is None:
+            decoded: Object = orjson.loads(self.encoded)
+            return decoded
+        return self.object
+
     @property
     def labels(self) -> Mapping[str, str]:
         if self._labels is None:
-            source = self._stored if self._stored is not None else self.object
+            source = self._stored if self._stored is not None else self.peek()
             self._labels = source["metadata"].get("labels") or {}
         return self._labels
 
     def fields(self, read: Fields) -> Mapping[str, str]:
         """The values field selectors compare, names included."""
         if self._fields is None:
-            source = self._stored if self._stored is not None else self.object
+            source = self._stored if self._stored is not None else self.peek()
             self._fields = {**read(source), "metadata.name": self.name, "metadata.namespace": self.namespace}
         return self._fields
 

@@ -56,10 +56,10 @@ class ServiceStore(ResourceStore):
 
     def repair(self) -> None:
         for item in self.cache.items.values():
-            for address in held_addresses(item.object):
+            for address in held_addresses(item.peek()):
                 if self._addresses.contains(address):
                     self._addresses.take(address)
-            for port in held_ports(item.object):
+            for port in held_ports(item.peek()):
                 self._ports.take(port)
 
     def on_create(self, obj: Object, write: Write) -> Object:

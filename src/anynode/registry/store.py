@@ -257,7 +257,7 @@ class ResourceStore:
                 if not (rules.create_allowed or force_create):
                     raise self._not_found(key)
                 return await self._create_on_update(key, change(None), write), True
-            old = item.object
+            old = item.peek()
             new = change(old)
             self._check_identity(old, new, item, rules, uid_meant)
             new = await self._changed(old, new, rules, write)
@@ -378,7 +378,7 @@ class ResourceStore:
         while True:
             if item is None:
                 raise self._not_found(key)
-            old = item.object
+            old = item.peek()
             deletion.check_preconditions(old, item.revision, options, self.kind.resource)
             await write.admit("DELETE", None, old)
             verdict = self.verdict(old, options)

@@ -2,8 +2,8 @@
 
 In: committed changes, in revision order, before their writers are told. Out: items by key, sorted scans, states of a
 recent past, and events to watchers. Invariant: ``revision`` is the newest committed revision, so a read from here is
-as good as one from storage. A resource keeps its events for ``HISTORY_SECONDS`` and never more than ``MOST_EVENTS``;
-who asks for older ones gets 410. Source: apiserver ``pkg/storage/cacher``, 1.36.
+as good as one from storage. A resource keeps its events for ``HISTORY_SECONDS`` and never more than ``MOST_EVENTS`` or
+``MOST_EVENT_BYTES``; who asks for older ones gets 410. Source: apiserver ``pkg/storage/cacher``, 1.36.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ ROOT = "/registry/"
 HISTORY_SECONDS = 75.0
 LEAST_EVENTS = 1_000
 MOST_EVENTS = 100_000
+MOST_EVENT_BYTES = 64 * 1024 * 1024
+"""What the events of one resource may hold; under heavy writes of large objects history is shorter than its time."""
 RESUME_REVISIONS = 2_000
 """How much of the store's history is read again at start, so that clients resume over a restart."""
 MOST_DECODED = 1_000
@@ -47,6 +49,7 @@ class ResourceCache:
         self._clock = clock
         self._keys: list[str] = []
         self._events: collections.deque[CacheEvent] = collections.deque()
+        self._event_bytes = 0
         self._complete_after = Revision(0)
         self._decoded: collections.deque[Item] = collections.deque()
 
@@ -61,6 +64,7 @@ class ResourceCache:
         """The first listing is complete at ``revision``; history is known from there on."""
         self._keys = sorted(self.items)
         self._events.clear()
+        self._event_bytes = 0
         self._complete_after = revision
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -68,7 +72,8 @@ class ResourceCache:
         moment = self._clock.monotonic()
         events = [self._applied(change, moment) for change in changes]
         self._events.extend(events)
-        self._forget(moment)
+        self._event_bytes += sum(len(event.item.encoded) for event in events)
+        self.forget(moment)
         for listener in self.listeners:
             listener(events)
         if self.watchers.watchers:
@@ -104,10 +109,17 @@ class ResourceCache:
             self.items[key] = item
         return CacheEvent(item, previous, deleted=change.deleted, moment=moment)
 
-    def _forget(self, now: float) -> None:
+    def forget(self, now: float) -> None:
+        """Let go of history that is over."""
         events = self._events
-        while len(events) > MOST_EVENTS or (len(events) > LEAST_EVENTS and events[0].moment < now - HISTORY_SECONDS):
-            self._complete_after = events.popleft().revision
+        while len(events) > LEAST_EVENTS and (
+            events[0].moment < now - HISTORY_SECONDS
+            or len(events) > MOST_EVENTS
+            or self._event_bytes > MOST_EVENT_BYTES
+        ):
+            event = events.popleft()
+            self._event_bytes -= len(event.item.encoded)
+            self._complete_after = event.revision
 
     # --- reading
 
@@ -295,7 +307,7 @@ class WatchCache:
         return watcher
 
     async def run(self) -> None:
-        """Send bookmarks and end watches whose time is over, for ever."""
+        """Send bookmarks, end watches and forget history whose time is over, for ever."""
         while not self._closed:
             await self._clock.sleep(TICK_SECONDS)
             self.tick()
@@ -303,6 +315,7 @@ class WatchCache:
     def tick(self) -> None:
         now = self._clock.monotonic()
         for cache in self._caches.values():
+            cache.forget(now)
             for watcher in tuple(cache.watchers.watchers):
                 if watcher.bookmark_due is not None and now >= watcher.bookmark_due:
                     self._bookmark(cache, watcher, now)

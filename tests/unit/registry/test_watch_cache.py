@@ -205,6 +205,17 @@ async def test_history_is_bounded(
     assert len(store.cache.events_after(first.revision)) == 3
 
 
+async def test_history_is_bounded_in_bytes(store: ResourceStore, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_cache, "LEAST_EVENTS", 2)
+    monkeypatch.setattr(watch_cache, "MOST_EVENT_BYTES", 2_500)
+    first = await store.create({**config_map("a"), "data": {"k": "v" * 1_000}}, write)
+    await store.update("ns/a", lambda old: {**(old or {}), "data": {"k": "w" * 1_000}}, write)
+    assert len(store.cache.events_after(Revision(first.revision - 1))) == 2
+    await store.update("ns/a", lambda old: {**(old or {}), "data": {"k": "x" * 1_000}}, write)
+    with pytest.raises(Expired):
+        store.cache.events_after(Revision(first.revision - 1))
+
+
 async def test_a_restart_keeps_recent_history_and_every_object(
     store: ResourceStore, storage: MemoryStorage, clock: FakeClock, make_store: Stores, write: Write
 ) -> None:
