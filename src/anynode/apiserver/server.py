@@ -375,7 +375,7 @@ def deleted_status(resource: Resource, deletion: Deletion) -> Object:
     if resource.group:
         details["group"] = resource.group
     details["kind"] = resource.plural
-    details["uid"] = deletion.item.object["metadata"].get("uid", "")
+    details["uid"] = deletion.item.peek()["metadata"].get("uid", "")
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
 
