@@ -8,16 +8,19 @@ all Secrets. An answer is kept for a short while, a token until four fifths of i
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from anynode.aio.clock import Clock
-from anynode.api.errors import Forbidden, NotFound
+from anynode.api.errors import ApiError, Forbidden, NotFound
 from anynode.api.formats import parse_time
 from anynode.api.objects import Object, ObjectKey, meta, name_of, namespace_of
 from anynode.api.resources import known
 from anynode.client.api_client import ApiClient
 from anynode.node import pod_plan
 from anynode.node.pod_plan import Lookups, Reference, TokenRequest
+
+logger = logging.getLogger(__name__)
 
 RESOURCES = {"configmap": known("configmaps"), "secret": known("secrets")}
 SERVICE_ACCOUNTS = known("serviceaccounts")
@@ -117,7 +120,8 @@ class PodLookups:
             answer = await self._client.create(
                 SERVICE_ACCOUNTS, body, namespace=namespace_of(pod), name=account, subresource="token"
             )
-        except (NotFound, Forbidden):
+        except ApiError as error:
+            logger.warning("token refused", extra={"account": account, "why": error.message})
             return None
         fresh = str(answer["status"]["token"])
         lifetime = (parse_time(answer["status"]["expirationTimestamp"]) - self._clock.now()).total_seconds()

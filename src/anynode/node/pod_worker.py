@@ -378,6 +378,8 @@ class PodWorker:
         )
         if stopped:
             status = pod_status.finished(status, self.pod, self.api_status)
+        if self.published and {**status, "resources": None} == {**self.status, "resources": None}:
+            return self.status  # the pod's resources alone are no news: a kubelet would not have looked
         if status != self.status or not self.published:
             self.status = status
             self.published = True

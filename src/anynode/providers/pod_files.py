@@ -229,4 +229,7 @@ def make_root(files: PodFiles, container: str, mounts: Sequence[Mount]) -> None:
             continue
         with contextlib.suppress(OSError):
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(target)
+            if mount.sub_path and target.is_file():
+                os.link(target.resolve(), place)  # as with a mount of one file, later versions are not seen
+            else:
+                place.symlink_to(target)

@@ -44,6 +44,9 @@ BUFFER_BYTES = 1024 * 1024
 DRAIN_SECONDS = 0.25
 """How long output is awaited from whoever still holds the pipe after the main process ended."""
 
+FILES, HARD_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
+"""How many files whoever started us may open: so many may containers; the supervisor itself needs three for each."""
+
 Key = tuple[str, str, int]
 
 
@@ -183,6 +186,7 @@ def _become(request: dict[str, Any], stdin: int, stdout: int, stderr: int, tty: 
     argv = request["argv"]
     try:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, HARD_FILES))
         for target, source in enumerate((stdin, stdout, stderr)):
             os.dup2(source, target)
         if tty:
@@ -645,6 +649,7 @@ def main(arguments: list[str]) -> None:
         os._exit(0)
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (HARD_FILES, HARD_FILES))
     server = Supervisor(path, idle_seconds)
     os.dup2(null, 0)
     os.dup2(null, 1)  # whoever waits for our output now knows that the socket is there

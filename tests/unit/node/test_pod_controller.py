@@ -319,6 +319,18 @@ async def test_volumes_are_looked_at_again(node: Harness, tmp_path: pathlib.Path
         assert shown == [b"new"]
 
 
+async def test_resources_of_a_running_pod_are_written_with_the_next_news(node: Harness) -> None:
+    asks = {"requests": {"cpu": "100m", "memory": "1Mi"}}
+    async with node.run():
+        await node.create(pod(container("main", resources=asks), restartPolicy="Never"), run_for="100s")
+        await node.client.patch(PODS, KEY, {"metadata": {"labels": {"a": "b"}}})
+        await node.clock.advance(10)
+        assert node.status()["resources"] == asks
+        assert node.patches() == 1
+        await node.clock.advance(100)
+        assert node.status()["resources"] == {"requests": {"memory": "1Mi"}}
+
+
 async def test_a_pod_on_the_hosts_network_has_its_address(node: Harness) -> None:
     async with node.run():
         await node.create(pod(hostNetwork=True))

@@ -107,6 +107,13 @@ async def test_mount_paths_lead_to_volumes(provider: ProcessProvider, reports: R
     assert await run(provider, reports, plan, volumes=[volume]) == b"value\nvalue"
 
 
+async def test_one_file_of_a_volume_is_a_plain_file(provider: ProcessProvider, reports: Reports) -> None:
+    volume = Volume(name="v", files=[VolumeFile(path="key", content=b"value")])
+    mount = Mount(volume="v", path="/etc/app.conf", sub_path="key")
+    plan = shell("cat /etc/app.conf; test -L /etc/app.conf || echo -plain", mounts=[mount])
+    assert await run(provider, reports, plan, volumes=[volume]) == b"value-plain\n"
+
+
 async def test_containers_of_a_pod_share_an_empty_directory(provider: ProcessProvider, reports: Reports) -> None:
     mounts = [Mount(volume="v", path="/shared")]
     await run(provider, reports, shell("echo hello > /shared/x", "one", mounts=mounts), volumes=[Volume(name="v")])
