@@ -21,6 +21,7 @@ from anynode.security.rbac import MASTERS, Attributes
 
 AUTHENTICATION = "authentication.k8s.io"
 NODES_GROUP = "system:nodes"
+MOST_REMEMBERED = 10_000
 _PREFIX = "impersonate-"
 _EXTRA = "impersonate-extra-"
 _ACCOUNT, _NODE = "system:serviceaccount:", "system:node:"
@@ -50,18 +51,36 @@ def wanted_user(request: ApiRequest) -> User | None:
     return User(name=name, groups=groups, uid=uid, extra=extra)
 
 
-def impersonated(wanted: User, user: User, target: Attributes, authorizer: Authorizer) -> User:
-    """``wanted`` with the groups he has; ``target`` is what shall be done as him. Raises ``Forbidden``."""
-    refused: Forbidden | None = None
-    for mode in _MODES:
-        if not mode.fits(wanted, user):
-            continue
-        try:
-            return _Check(mode, user, authorizer).passed(wanted, target)
-        except Forbidden as error:
-            refused = refused or error
-    assert refused is not None  # the last mode fits everybody
-    raise refused
+class Impersonation:
+    """Decides. Remembers which kind of right a user had last, and looks at that one first."""
+
+    def __init__(self, authorizer: Authorizer) -> None:
+        self._authorizer = authorizer
+        self._last: dict[str, _Mode] = {}
+
+    def impersonated(self, wanted: User, user: User, target: Attributes) -> User:
+        """``wanted`` with the groups he has; ``target`` is what shall be done as him. Raises ``Forbidden``."""
+        refused: Forbidden | None = None
+        last = self._last.get(user.name)
+        for mode in _MODES if last is None else (last, *(each for each in _MODES if each is not last)):
+            if not mode.fits(wanted, user):
+                continue
+            try:
+                passed = _Check(mode, user, self._authorizer).passed(wanted, target)
+            except Forbidden as error:
+                refused = refused or error
+                continue
+            if mode is not last:
+                self._remember(user.name, mode)
+            return passed
+        assert refused is not None  # the last mode fits everybody
+        raise refused
+
+    def _remember(self, name: str, mode: _Mode) -> None:
+        self._last.pop(name, None)
+        if len(self._last) >= MOST_REMEMBERED:
+            del self._last[next(iter(self._last))]
+        self._last[name] = mode
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

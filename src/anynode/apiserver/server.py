@@ -25,6 +25,7 @@ from anynode.apiserver.discovery import VERSION, Discovery
 from anynode.apiserver.forms import ListForm
 from anynode.apiserver.health import TEXT, Health, not_found_page
 from anynode.apiserver.identity import Authenticator
+from anynode.apiserver.impersonation import Impersonation
 from anynode.apiserver.metrics import Metrics
 from anynode.apiserver.negotiation import Accepted
 from anynode.apiserver.read import Reader, list_options
@@ -85,6 +86,7 @@ class ApiServer:
         self._writer = writer
         self.authenticator = authenticator
         self.authorizer = authorizer
+        self._impersonation = Impersonation(authorizer)
         self._discovery = discovery
         self._health = health
         self._metrics = metrics
@@ -170,7 +172,7 @@ class ApiServer:
         if wanted is None:
             return user
         target = attributes_of(info) if info.is_resource else Attributes(verb=info.verb, path=info.path)
-        return impersonation.impersonated(wanted, user, target, self.authorizer)
+        return self._impersonation.impersonated(wanted, user, target)
 
     async def _routed(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         served = self._served.get((info.group, info.version, info.plural))

@@ -10,6 +10,7 @@ from anynode.api.errors import BadRequest, Forbidden
 from anynode.api.wire import ApiRequest, User
 from anynode.apiserver import impersonation
 from anynode.apiserver.authorization import Authorizer
+from anynode.apiserver.impersonation import Impersonation
 from anynode.security.rbac import Attributes, Policy
 
 ANN = User(name="ann")
@@ -38,7 +39,7 @@ def policy(*rules: dict[str, Any], user: str = "ann") -> Policy:
 
 
 def acting(wanted: User, *rules: dict[str, Any], user: User = ANN, target: Attributes = LIST_PODS) -> User:
-    return impersonation.impersonated(wanted, user, target, Authorizer(policy(*rules, user=user.name)))
+    return Impersonation(Authorizer(policy(*rules, user=user.name))).impersonated(wanted, user, target)
 
 
 def request(**headers: str) -> ApiRequest:
@@ -117,3 +118,12 @@ def test_odd_extras_are_not_for_the_narrow_rights() -> None:
     assert acting(User(name="bob", extra={"a": ("b",)}), *rules).extra == {"a": ("b",)}
     with pytest.raises(Forbidden, match='a non-lowercase key in extra is not allowed: "A"'):
         acting(User(name="bob", extra={"A": ("b",)}), *rules)
+
+
+def test_the_right_that_was_enough_last_is_looked_at_first() -> None:
+    known = Impersonation(Authorizer(policy(rule("impersonate", "users", "", "bob"))))
+    with pytest.raises(Forbidden, match="impersonate-on:user-info:list"):
+        known.impersonated(User(name="eve"), ANN, LIST_PODS)
+    known.impersonated(User(name="bob"), ANN, LIST_PODS)
+    with pytest.raises(Forbidden, match='users "eve" is forbidden: User "ann" cannot impersonate resource "users"'):
+        known.impersonated(User(name="eve"), ANN, LIST_PODS)
