@@ -52,10 +52,70 @@ def _event_to_served(obj: Object) -> Object:
     return _renamed(obj, names, "events.k8s.io/v1", "Event")
 
 
+def _part_of(metric: Object) -> str:
+    """``ContainerResource`` -> ``containerResource``: where a metric of this type says what it is."""
+    kind = str(metric.get("type") or "")
+    return kind[:1].lower() + kind[1:]
+
+
+def _kept(value: Mapping[str, Any]) -> Object:
+    return {key: each for key, each in value.items() if each is not None}
+
+
+def _metric_to_note(metric: Object, *, word: str) -> Object:
+    """A metric of v2 as the annotations of v1 say it; ``word`` is target (a wish) or current (a measurement)."""
+    part = _part_of(metric)
+    said = metric.get(part) or {}
+    amount = said.get("target" if word == "target" else "current") or {}
+    source = said.get("metric") or {}
+    note: Object
+    if part in ("resource", "containerResource"):
+        note = {
+            "name": said.get("name"),
+            f"{word}AverageUtilization": amount.get("averageUtilization"),
+            f"{word}AverageValue": amount.get("averageValue"),
+            "container": said.get("container"),
+        }
+    elif part == "pods":
+        note = {"metricName": source.get("name"), f"{word}AverageValue": amount.get("averageValue")}
+        note["selector"] = source.get("selector")
+    elif part == "object":
+        note = {"target": said.get("describedObject"), "metricName": source.get("name")}
+        note |= {f"{word}Value": amount.get("value"), "selector": source.get("selector")}
+        note["averageValue"] = amount.get("averageValue")
+    else:
+        note = {"metricName": source.get("name"), "metricSelector": source.get("selector")}
+        note |= {f"{word}Value": amount.get("value"), f"{word}AverageValue": amount.get("averageValue")}
+    return {"type": metric.get("type"), part: _kept(note)}
+
+
+def _metric_of_note(note: Object, *, word: str) -> Object:
+    """The metric of v2 an annotation of v1 means."""
+    part = _part_of(note)
+    said = note.get(part) or {}
+    average = said.get(f"{word}AverageValue") if part != "object" else said.get("averageValue")
+    amount: Object = {
+        "averageUtilization": said.get(f"{word}AverageUtilization"),
+        "averageValue": average,
+        "value": said.get(f"{word}Value"),
+    }
+    if word == "target":
+        kinds = (("averageUtilization", "Utilization"), ("averageValue", "AverageValue"), ("value", "Value"))
+        amount["type"] = next((kind for field, kind in kinds if amount[field] is not None), None)
+    metric: Object = {word: _kept(amount)}
+    if part in ("resource", "containerResource"):
+        metric |= {"name": said.get("name"), "container": said.get("container")}
+    else:
+        selector = said.get("metricSelector" if part == "external" else "selector")
+        metric["metric"] = _kept({"name": said.get("metricName"), "selector": selector})
+        metric["describedObject"] = said.get("target") if part == "object" else None
+    return {"type": note.get("type"), part: _kept(metric)}
+
+
 def _autoscaler_to_stored(obj: Object) -> Object:
     spec, status = dict(obj.get("spec") or {}), dict(obj.get("status") or {})
     notes = dict(annotations_of(obj))
-    metrics = _noted(notes, METRICS) or []
+    metrics = [_metric_of_note(note, word="target") for note in _noted(notes, METRICS) or ()]
     target = spec.pop("targetCPUUtilizationPercentage", None)
     if target is not None:
         resource = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": target}}
@@ -65,7 +125,7 @@ def _autoscaler_to_stored(obj: Object) -> Object:
     behavior = _noted(notes, BEHAVIOR)
     if behavior:
         spec["behavior"] = behavior
-    current = _noted(notes, CURRENT_METRICS) or []
+    current = [_metric_of_note(note, word="current") for note in _noted(notes, CURRENT_METRICS) or ()]
     used = status.pop("currentCPUUtilizationPercentage", None)
     if used is not None:
         resource = {"name": "cpu", "current": {"averageUtilization": used}}
@@ -86,21 +146,19 @@ def _autoscaler_to_served(obj: Object) -> Object:
         if "targetCPUUtilizationPercentage" not in spec and _is_cpu(metric, "target"):
             spec["targetCPUUtilizationPercentage"] = metric["resource"]["target"]["averageUtilization"]
         else:
-            others.append(metric)
+            others.append(_metric_to_note(metric, word="target"))
     current = []
     for metric in status.pop("currentMetrics", None) or ():
         if "currentCPUUtilizationPercentage" not in status and _is_cpu(metric, "current"):
             status["currentCPUUtilizationPercentage"] = metric["resource"]["current"]["averageUtilization"]
         else:
-            current.append(metric)
+            current.append(_metric_to_note(metric, word="current"))
     for name, value in (
         (METRICS, others), (BEHAVIOR, spec.pop("behavior", None)), (CURRENT_METRICS, current),
         (CONDITIONS, status.pop("conditions", None)),
     ):  # fmt: skip
         if value:
             notes[name] = orjson.dumps(value).decode()
-    if "status" in obj:
-        status.setdefault("currentReplicas", 0)
     return _autoscaler(obj, "autoscaling/v1", spec, status, notes)
 
 
@@ -119,9 +177,14 @@ def _noted(notes: dict[str, str], name: str) -> Any:
     if not text:
         return None
     try:
-        return orjson.loads(text)
+        read = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
+    # Whatever a user wrote there: what is no list of objects (or no object) says nothing.
+    wanted = dict if name == BEHAVIOR else list
+    if not isinstance(read, wanted):
+        return None
+    return read if wanted is dict else [each for each in read if isinstance(each, dict)]
 
 
 def _is_cpu(metric: Object, part: str) -> bool:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import orjson
+import pytest
+
 from anynode.api.objects import Object
 from anynode.registry.conversion import CONVERSIONS
 
@@ -34,8 +37,72 @@ def test_an_autoscaler_of_v1_is_one_metric_of_v2_and_notes_the_rest() -> None:
     stored = AUTOSCALERS.to_stored(served)
     assert stored["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 80
     assert AUTOSCALERS.to_served(stored) == served
-    memory = {"type": "Resource", "resource": {"name": "memory", "target": {"type": "Value", "value": "1"}}}
+    memory = {
+        "type": "Resource",
+        "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}},
+    }
     stored["spec"]["metrics"].append(memory)
     shown = AUTOSCALERS.to_served(stored)
     assert "autoscaling.alpha.kubernetes.io/metrics" in shown["metadata"]["annotations"]
     assert memory in AUTOSCALERS.to_stored(shown)["spec"]["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "note"),
+    [
+        (
+            {
+                "type": "Resource",
+                "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1"}},
+            },
+            {"type": "Resource", "resource": {"name": "memory", "targetAverageValue": "1"}},
+        ),
+        (
+            {
+                "type": "Pods",
+                "pods": {"metric": {"name": "m"}, "target": {"type": "AverageValue", "averageValue": "1"}},
+            },
+            {"type": "Pods", "pods": {"metricName": "m", "targetAverageValue": "1"}},
+        ),
+        (
+            {
+                "type": "Object",
+                "object": {
+                    "describedObject": {"kind": "Service", "name": "s"},
+                    "metric": {"name": "m"},
+                    "target": {"type": "Value", "value": "2"},
+                },
+            },
+            {
+                "type": "Object",
+                "object": {"target": {"kind": "Service", "name": "s"}, "metricName": "m", "targetValue": "2"},
+            },
+        ),
+        (
+            {
+                "type": "External",
+                "external": {
+                    "metric": {"name": "m", "selector": {"matchLabels": {"a": "b"}}},
+                    "target": {"type": "Value", "value": "3"},
+                },
+            },
+            {
+                "type": "External",
+                "external": {
+                    "metricName": "m", "metricSelector": {"matchLabels": {"a": "b"}}, "targetValue": "3",
+                },
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_a_metric_is_noted_as_v1_notes_it(metric: Object, note: Object) -> None:
+    stored = {"metadata": {"name": "h"}, "spec": {"maxReplicas": 1, "metrics": [metric]}}
+    notes = AUTOSCALERS.to_served(stored)["metadata"]["annotations"]
+    assert orjson.loads(notes["autoscaling.alpha.kubernetes.io/metrics"]) == [note]
+    assert AUTOSCALERS.to_stored(AUTOSCALERS.to_served(stored))["spec"]["metrics"] == [metric]
+
+
+@pytest.mark.parametrize("text", ["{nope", "5", '{"a":1}', "[1]"])
+def test_notes_that_make_no_sense_say_nothing(text: str) -> None:
+    served = {"metadata": {"annotations": {"autoscaling.alpha.kubernetes.io/metrics": text}}, "spec": {}}
+    assert "metrics" not in AUTOSCALERS.to_stored(served)["spec"]
