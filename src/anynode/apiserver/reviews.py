@@ -143,12 +143,53 @@ def _access_errors(spec: Mapping[str, Any], *, needs_user: bool) -> Sequence[fie
         shown = {"Path": path.get("path", ""), "Verb": path.get("verb", "")}
         why = "cannot be specified in combination with resourceAttributes"
         found.append(fields.invalid(_SPEC.child("nonResourceAttributes"), shown, why))
+    if asked is not None:
+        found.extend(_selector_errors(asked))
     if asked is None and path is None:
         why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         found.append(fields.invalid(_SPEC.child("resourceAttributes"), None, why))
     if needs_user and not spec.get("user") and not spec.get("groups"):
         why = "at least one of user or group must be specified"
         found.append(fields.invalid(_SPEC.child("user"), "", why))
+    return found
+
+
+def _selector_errors(asked: Mapping[str, Any]) -> Sequence[fields.FieldError]:
+    """Complaints about the selectors of an access review: raw or taken apart, not both, and whole."""
+    found: list[fields.FieldError] = []
+    for name in ("fieldSelector", "labelSelector"):
+        selector = asked.get(name)
+        if selector is None:
+            continue
+        path = _SPEC.child("resourceAttributes", name)
+        raw, requirements = selector.get("rawSelector"), selector.get("requirements") or ()
+        if raw and requirements:
+            found.append(
+                fields.invalid(path.child("rawSelector"), raw, "may not specified at the same time as requirements")
+            )
+            continue
+        if not raw and not requirements:
+            found.append(
+                fields.required(
+                    path.child("requirements"), f"when {path} is specified, requirements or rawSelector is required"
+                )
+            )
+        for index, each in enumerate(requirements):
+            found.extend(_requirement_errors(each, path.child("requirements").index(index)))
+    return found
+
+
+def _requirement_errors(requirement: Mapping[str, Any], path: fields.FieldPath) -> Sequence[fields.FieldError]:
+    found: list[fields.FieldError] = []
+    if not requirement.get("key"):
+        found.append(fields.required(path.child("key"), "must be specified"))
+    operator, values = requirement.get("operator") or "", requirement.get("values") or ()
+    if operator in ("In", "NotIn") and not values:
+        found.append(fields.required(path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'"))
+    elif operator in ("Exists", "DoesNotExist") and values:
+        found.append(
+            fields.forbidden(path.child("values"), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
+        )
     return found
 
 
