@@ -38,7 +38,7 @@ NAMED = {
     "io.k8s.api.core.v1.ResourceList": ("q", "m", ""),
     META + "Verbs": ("s", "l", ""),
     EXTENSIONS + "JSONSchemaDefinitions": ("m", "m", EXTENSIONS + "JSONSchemaProps"),
-    EXTENSIONS + "JSONSchemaDependencies": ("J", "m", ""),
+    EXTENSIONS + "JSONSchemaDependencies": ("J", "m", "v1.JSONSchemaPropsOrStringArray"),
     EXTENSIONS + "ValidationRules": ("m", "l", EXTENSIONS + "ValidationRule"),
 }
 RENAMED = {"metav1.ListMeta": META + "ListMeta", "metav1.ObjectMeta": META + "ObjectMeta"}

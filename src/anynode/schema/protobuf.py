@@ -17,7 +17,7 @@ import orjson
 from anynode.api import formats
 from anynode.api.objects import Object
 from anynode.schema.typed import DecodeError, UnreadableError, check_fields
-from anynode.schema.types import Field, Types
+from anynode.schema.types import SCALARS, Field, Types
 
 MAGIC = b"k8s\x00"
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -222,6 +222,8 @@ def _decoder(types: Types) -> Decoder:
             return message(value, field.target, depth + 1)
         if field.kind == "J" and field.target in _EITHER:
             return either(field.target, value, depth)
+        if field.kind == "R" and field.target != "runtime.RawExtension":
+            return {}  # a message without fields
         return _SCALARS[field.kind](value)
 
     def either(target: str, data: bytes, depth: int) -> Any:
@@ -259,7 +261,11 @@ def _decoder(types: Types) -> Decoder:
                     number, position = _varint(value, position)
                     result.setdefault(field.name, []).append(one(field, number, depth))
         elif wire == expected:
-            result[field.name] = one(field, value, depth)
+            content = one(field, value, depth)
+            if content or field.pointer or not field.omitempty or field.kind not in SCALARS:
+                result[field.name] = content
+            else:  # Go writes zero values, its JSON leaves them out
+                result.pop(field.name, None)
 
     def _absent(field: Field, expected: int) -> Any:
         return one(field, 0 if expected == 0 else b"", 0)

@@ -207,6 +207,8 @@ def _managed_fields(value: Any, _: list[str]) -> Any:
     for entry in value:
         if entry is not None and not isinstance(entry, dict):
             raise FieldTypeError(json_kind(entry), "v1.ManagedFieldsEntry")
+    if any(entry and ("" in entry.values() or None in entry.values()) for entry in value):
+        return [{key: each for key, each in (entry or {}).items() if each not in ("", None)} for entry in value]
     return value
 
 

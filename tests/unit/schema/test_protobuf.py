@@ -117,6 +117,19 @@ def test_zero_values_follow_gos_rules() -> None:
     assert found == {"kind": "Pod", "apiVersion": "v1", "metadata": {}, "spec": {"containers": None}, "status": {}}
 
 
+def test_owned_fields_come_without_what_go_leaves_out() -> None:
+    entry = {"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "", "subresource": ""}
+    raw = message("io.k8s.api.core.v1.ConfigMap", {"metadata": {"managedFields": [entry]}})
+    found = decode_protobuf(envelope("v1", "ConfigMap", raw), TYPES)
+    assert found["metadata"] == {"managedFields": [{"manager": "m", "operation": "Update", "apiVersion": "v1"}]}
+
+
+def test_a_message_without_fields_is_there() -> None:
+    raw = put(1, b"")
+    name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceSubresources"
+    assert protobuf.decode_message(raw, name, TYPES) == {"status": {}}
+
+
 def test_bytes_micro_times_and_raw_json() -> None:
     secret = envelope("v1", "Secret", message("io.k8s.api.core.v1.Secret", {"data": {"k": "AAE="}}))
     assert decode_protobuf(secret, TYPES)["data"] == {"k": "AAE="}
