@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from anynode.cli.options import client_options, fail, log_options, run_part
+from anynode.cli.options import client_options, fail, image_option, log_options, run_part, with_images
 from anynode.cli.state import clusters_directory
 
 
@@ -22,6 +22,7 @@ from anynode.cli.state import clusters_directory
 @click.option("--nodes", default=1, show_default=True, type=click.IntRange(1), help="How many: NAME-0, NAME-1, ...")
 @click.option("--provider", default="process", show_default=True, metavar="NAME", help="What runs the pods.")
 @click.option("--provider-option", "options", multiple=True, metavar="KEY=VALUE", help="Handed to the provider.")
+@image_option
 @click.option("--node-ip", default="127.0.0.1", show_default=True, help="The address the node reports.")
 @click.option("--kubelet-host", default="", help="Where the kubelet endpoint listens.  [default: the node's address]")
 @click.option("--kubelet-port", default=0, type=click.IntRange(0, 65535), help="Its port; 0 picks one.")
@@ -43,6 +44,7 @@ def command(kubeconfig: str | None, context: str | None, log_level: str, log_for
     from anynode.provider import ProviderError
     from anynode.virtual_node import NodeGroup, VirtualNode, VirtualNodeConfig, default_name
 
+    given = with_images(given)
     base = given["node_name"] or default_name()
     count = given["nodes"]
     names = [base] if count == 1 else [f"{base}-{index}" for index in range(count)]

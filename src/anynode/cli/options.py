@@ -52,6 +52,24 @@ def client_options(function: F) -> F:
     )(function)
 
 
+def image_option(function: F) -> F:
+    """``--image``: what an image means to a provider that runs programs of this machine. Read with ``with_images``."""
+    return click.option(
+        "--image",
+        "images",
+        multiple=True,
+        metavar="NAME=PROGRAM",
+        help="What runs for an image: a command line or a directory of this machine (provider process).",
+    )(function)
+
+
+def with_images(given: dict[str, Any]) -> dict[str, Any]:
+    """A command's arguments with its images among the provider's options."""
+    images = tuple(f"image:{each}" for each in given["images"])
+    rest = {key: value for key, value in given.items() if key != "images"}
+    return {**rest, "options": (*given["options"], *images)}
+
+
 def fail(sentence: str) -> NoReturn:
     """End with exit code 1 and one sentence on standard error."""
     click.echo(f"anynode: {sentence}", err=True)

@@ -15,7 +15,7 @@ import click
 
 import anynode
 from anynode.cli import kubeconfig
-from anynode.cli.options import fail, log_options, name_options, run_loop
+from anynode.cli.options import fail, image_option, log_options, name_options, run_loop, with_images
 from anynode.cli.state import DataDir, Running, StateError, context_name, write_private
 
 START_SECONDS = 60.0
@@ -43,6 +43,7 @@ POLL_SECONDS = 0.02
     help="What runs the pods: process (local processes), sim (by script), or an installed provider.",
 )
 @click.option("--provider-option", "options", multiple=True, metavar="KEY=VALUE", help="Handed to the provider.")
+@image_option
 @click.option("--detach", "-d", is_flag=True, help="Return when the cluster is ready; it goes on in the background.")
 @click.option("--merge", is_flag=True, help="Add the context to your own kubeconfig and choose it.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing but errors.")
@@ -50,7 +51,7 @@ POLL_SECONDS = 0.02
 def command(detach: bool, merge: bool, quiet: bool, **given: Any) -> None:
     """Start a whole Kubernetes: API server, storage, controllers, scheduler, service proxy and virtual nodes."""
     try:
-        wanted = Wanted(**given)
+        wanted = Wanted(**with_images(given))
         directory = DataDir.named(wanted.name, wanted.data_dir)
         wanted.provider_options()  # complains before anything is started
         if detach:
