@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
 import random
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -14,7 +15,10 @@ from anynode.aio.clock import SystemClock
 from anynode.api.objects import Object
 from anynode.api.wire import ApiRequest, ApiResponse, User, WatchEvent, parse_query
 from anynode.apiserver.assembly import ApiServerSettings, Assembly
+from anynode.security.pki import load_or_create_key
+from anynode.security.tokens import TokenIssuer
 from anynode.storage.memory import MemoryStorage
+from anynode.testing.clock import FakeClock
 
 ADMIN = User(name="admin", groups=("system:masters",))
 ANN = User(name="ann")
@@ -384,3 +388,42 @@ async def test_impersonation_needs_the_right_to_it(assembly: Assembly, client: C
     refused = await Client(assembly, ANN).ask("GET", PATH, impersonate_user="bob")
     assert 'cannot impersonate-on:user-info:list resource "configmaps"' in refused.decoded()["message"]
     assert (await client.ask("GET", "/version", impersonate_group="g")).status == 400
+
+
+async def test_a_token_lives_as_long_as_its_account(tmp_path: pathlib.Path) -> None:
+    clock = FakeClock()
+    issuer = TokenIssuer(load_or_create_key(tmp_path / "sa.key"), "https://kubernetes.default.svc", clock)
+    async with (
+        MemoryStorage() as storage,
+        Assembly(storage, clock=clock, random=random.Random(1), tokens=issuer) as assembly,
+    ):
+        admin = Client(assembly)
+        accounts = "/api/v1/namespaces/default/serviceaccounts"
+        await admin.post(accounts, {"metadata": {"name": "bot"}})
+        answer = await admin.post(f"{accounts}/bot/token", {"spec": {"expirationSeconds": 600}})
+        bearer = f"Bearer {answer['status']['token']}"
+        nobody = Client(assembly, None)
+        me = await nobody.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", {}, authorization=bearer)
+        assert me["status"]["userInfo"]["username"] == "system:serviceaccount:default:bot"
+        assert "system:authenticated" in me["status"]["userInfo"]["groups"]
+        await admin.ask("DELETE", f"{accounts}/bot")
+        assert (await nobody.ask("GET", "/version", authorization=bearer)).status == 401
+
+
+async def test_history_is_compacted_and_old_tokens_go_on_inconsistently(tmp_path: pathlib.Path) -> None:
+    clock = FakeClock()
+    async with MemoryStorage() as storage, Assembly(storage, clock=clock, random=random.Random(1)) as assembly:
+        client = Client(assembly)
+        for name in "abc":
+            await client.post(PATH, config_map(name))
+        first = await client.get(f"{PATH}?limit=1")
+        served = assembly.served["", "v1", "configmaps"]
+        await client.post(PATH, config_map("d"))
+        served.store.cache.begin(assembly.cache.revision)  # as if the events were long over
+        await clock.advance(301)
+        await clock.advance(301)
+        expired = await client.ask("GET", f"{PATH}?limit=1&continue={first['metadata']['continue']}")
+        assert (expired.status, expired.decoded()["reason"]) == (410, "Expired")
+        token = expired.decoded()["metadata"]["continue"]
+        rest = await client.get(f"{PATH}?continue={token}")
+        assert [item["metadata"]["name"] for item in rest["items"]] == ["b", "c", "d"]

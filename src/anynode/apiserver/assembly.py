@@ -56,7 +56,7 @@ from anynode.schema import types as type_table
 from anynode.schema.kinds.catalogue import rules_of
 from anynode.security.rbac import Policy
 from anynode.security.tokens import TokenInvalid, TokenIssuer, why_invalid
-from anynode.storage.types import Storage
+from anynode.storage.types import Storage, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -337,7 +337,10 @@ class Assembly:
             revision = self._storage.revision
             await self.clock.sleep(COMPACT_SECONDS)
             if revision > self._storage.oldest_revision:
-                await self._storage.compact(revision)
+                try:
+                    await self._storage.compact(revision)
+                except StorageError as error:
+                    logger.warning("history was not compacted and will be later", exc_info=error)
 
 
 def _token_complaint(why: str) -> str:
