@@ -133,7 +133,8 @@ class HttpAdapter:
         if response.watch is not None:
             if websocket.is_websocket(request.headers):
                 return _as_messages(request, response.watch)
-            return HttpResponse(status=200, headers=_WATCH_HEADERS, push=_pushing(response.watch, self._framing))
+            headers = {**_WATCH_HEADERS, **response.headers}
+            return HttpResponse(status=200, headers=headers, push=_pushing(response.watch, self._framing))
         headers = dict(response.headers)
         if response.upgrade is not None:
             return HttpResponse(status=response.status, headers=headers, upgrade=response.upgrade)

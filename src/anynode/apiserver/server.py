@@ -110,13 +110,15 @@ class ApiServer:
     async def handle(self, request: ApiRequest) -> ApiResponse:
         """The answer to any request; never raises but for cancellation."""
         try:
-            return await self._answer(request)
+            response = await self._answer(request)
         except errors.ApiError as error:
             return self._refused(request, error)
         except Exception as error:  # the one place where the unexpected becomes a Status
             logger.error("request failed unexpectedly", extra={"path": request.path}, exc_info=error)
             said = f"Internal error occurred: {type(error).__name__}"
             return self._refused(request, errors.InternalError(said, details={"causes": [{"message": said}]}))
+        response.headers = {"audit-id": self._audit_id(request), **response.headers}
+        return response
 
     def _refused(self, request: ApiRequest, error: errors.ApiError) -> ApiResponse:
         headers: dict[str, str] = {"audit-id": self._audit_id(request)}
