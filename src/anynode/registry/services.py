@@ -120,26 +120,6 @@ class ServiceStore(ResourceStore):
             reserved.addresses.append(given)
         return {**spec, "clusterIP": given, "clusterIPs": [given]}
 
-    def _families(self, obj: Object, spec: Object, *, headless: bool) -> Object:
-        """Families and their policy; a headless service without selector may name any, its endpoints are its own."""
-        policy, asked = spec.get("ipFamilyPolicy"), spec.get("ipFamilies") or []
-        if headless:
-            dual = policy != "SingleStack" and len(asked) != 1
-            families = asked or ["IPv4"]
-            if dual:
-                families = [*families, *(each for each in ("IPv4", "IPv6") if each not in families)]
-            return {"ipFamilies": families, "ipFamilyPolicy": policy or ("RequireDualStack" if dual else "SingleStack")}
-        for index, family in enumerate(asked):
-            if family == "IPv6":
-                raise _invalid(
-                    obj,
-                    fields.invalid(_SPEC.child("ipFamilies").index(index), family, "not configured on this cluster"),
-                )
-        if policy == "RequireDualStack":
-            why = "this cluster is not configured for dual-stack services"
-            raise _invalid(obj, fields.invalid(_SPEC.child("ipFamilyPolicy"), policy, why))
-        return {"ipFamilies": ["IPv4"], "ipFamilyPolicy": policy or "SingleStack"}
-
     def _take_address(self, obj: Object, given: str) -> str:
         if not given:
             try:
