@@ -272,6 +272,8 @@ class PodWorker:
         pod_recovery.recover(self.state, self.uid, held=record is not None, now=self._context.clock.monotonic())
         if record is not None:
             self.state.sandbox = record.sandbox
+            if pod_plan.shows_live_objects(self.pod):
+                self._refresh_at = self._context.clock.monotonic()
             for report in record.containers:
                 before = self._api_container(report.container)
                 self.state.record(report.container).image = before.get("image", "") if before is not None else ""

@@ -55,6 +55,7 @@ POD_MARK = "ANYNODE_POD_UID"
 ROOT = "ANYNODE_ROOT"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 AGAIN = Backoff(first_seconds=0.1, most_seconds=5.0)
+CONNECT_TRIES = 50
 UNKNOWN = "ContainerStatusUnknown"
 LOST = "The container could not be located when the pod was terminated"
 
@@ -122,7 +123,7 @@ class ProcessProvider:
                     await supervision.listen(connected)
 
                 tasks.start("supervisor", listen, restart=AGAIN)
-                await self._recover()
+                await self._recover_first()
                 for pod in self._pods.values():
                     for container in pod.containers.values():
                         self._sink(container.report)
@@ -131,6 +132,17 @@ class ProcessProvider:
             await supervision.close()
             self._claims.release()
             self._sink = _nobody
+
+    async def _recover_first(self) -> None:
+        """Recover; a supervisor that was about to leave when we came is replaced meanwhile."""
+        for _ in range(CONNECT_TRIES):
+            try:
+                await self._recover()
+            except ConnectionError:
+                await self._clock.sleep(AGAIN.first_seconds)
+            else:
+                return
+        raise ProviderError("CreateContainerError", "the supervisor of containers cannot be reached")
 
     async def _recover(self) -> None:
         """Read what the directories hold; a container whose supervisor is gone is ended, since nobody hears of it."""

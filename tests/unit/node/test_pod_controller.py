@@ -317,6 +317,10 @@ async def test_volumes_are_looked_at_again(node: Harness, tmp_path: pathlib.Path
         assert shown == []
         await node.clock.advance(2)
         assert shown == [b"new"]
+    shown.clear()
+    async with node.run():  # a node that was restarted goes on with it
+        await node.clock.advance(1)
+        assert shown == [b"new"]
 
 
 async def test_resources_of_a_running_pod_are_written_with_the_next_news(node: Harness) -> None:

@@ -338,6 +338,28 @@ async def test_containers_of_a_supervisor_that_died_have_ended(settings: Provide
         await provider.delete(UID)
 
 
+async def test_a_supervisor_that_leaves_when_its_node_comes_is_replaced(
+    settings: ProviderSettings, reports: Reports
+) -> None:
+    listener = await asyncio.start_unix_server(
+        lambda reader, writer: writer.close(), str(settings.data_dir / "supervisor.sock")
+    )
+    provider = ProcessProvider(settings)
+    starting = provider.run(reports)
+    entering = asyncio.get_running_loop().create_task(starting.__aenter__())
+    await asyncio.sleep(0.05)
+    listener.close()
+    (settings.data_dir / "supervisor.sock").unlink(missing_ok=True)
+    await listener.wait_closed()
+    async with asyncio.timeout(10):
+        await entering
+    await provider.create(plan_of())
+    await provider.start(UID, shell("true"))
+    await reports.until("main", ContainerState.TERMINATED)
+    await provider.delete(UID)
+    await starting.__aexit__(None, None, None)
+
+
 def _command_line(process: pathlib.Path) -> bytes:
     try:
         return (process / "cmdline").read_bytes()
