@@ -159,6 +159,8 @@ def _autoscaler_to_served(obj: Object) -> Object:
     ):  # fmt: skip
         if value:
             notes[name] = orjson.dumps(value).decode()
+    if "status" in obj:
+        status.setdefault("currentReplicas", 0)
     return _autoscaler(obj, "autoscaling/v1", spec, status, notes)
 
 

@@ -37,6 +37,7 @@ def test_an_autoscaler_of_v1_is_one_metric_of_v2_and_notes_the_rest() -> None:
     stored = AUTOSCALERS.to_stored(served)
     assert stored["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 80
     assert AUTOSCALERS.to_served(stored) == served
+    assert AUTOSCALERS.to_served({**stored, "status": {}})["status"] == {"currentReplicas": 0}
     memory = {
         "type": "Resource",
         "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}},
