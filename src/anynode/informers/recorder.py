@@ -58,8 +58,12 @@ class EventRecorder:
         action: str = "",
         related: Object | None = None,
         field_path: str = "",
+        host: str = "",
     ) -> None:
-        """Have one event written; ``type`` is Normal or Warning, ``field_path`` such as ``spec.containers{web}``."""
+        """Have one event written; ``type`` is Normal or Warning, ``field_path`` such as ``spec.containers{web}``.
+
+        ``host``: which of the component's hosts speaks, where one recorder serves many.
+        """
         involved = reference_to(regarding, field_path)
         timestamp = format_time(self._clock.now())
         event: Object = {
@@ -69,12 +73,12 @@ class EventRecorder:
             "involvedObject": involved,
             "reason": reason,
             "message": message,
-            "source": self._source,
+            "source": {"component": self._component, "host": host} if host else self._source,
             "firstTimestamp": timestamp,
             "lastTimestamp": timestamp,
             "type": type,
             "reportingComponent": self._component,
-            "reportingInstance": self._host,
+            "reportingInstance": host or self._host,
         }
         if action:
             event["action"] = action

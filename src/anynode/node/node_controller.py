@@ -196,4 +196,4 @@ class NodeController:
                 "kind": "Node",
                 "metadata": {"name": own.settings.name, "uid": own.settings.name},
             }
-            self._recorder.event(about, kind, reason, message)
+            self._recorder.event(about, kind, reason, message, host=own.settings.name)

@@ -337,7 +337,7 @@ class PodWorker:
             self.state.started_at = self._context.clock.now()
             return True
         reason, message = refusal
-        self._context.recorder.event(self.pod, "Warning", reason, message)
+        self._say("Warning", reason, message)
         self.state.failure = (reason, f"Pod was rejected: {message}")
         self._publish()
         self.ended = True
@@ -352,7 +352,7 @@ class PodWorker:
             self._context.engine.wake(self, left)
             return False
         reason, message = DEADLINE
-        self._context.recorder.event(self.pod, "Normal", reason, message)
+        self._say("Normal", reason, message)
         self.state.failure = DEADLINE
         return True
 
@@ -414,7 +414,7 @@ class PodWorker:
         return True
 
     def _mount_failed(self, reason: str, message: str) -> None:
-        self._context.recorder.event(self.pod, "Warning", reason, message)
+        self._say("Warning", reason, message)
         self._publish()
         delay = min(MOUNT_FIRST_SECONDS * 2**self._mount_failures, MOUNT_MOST_SECONDS)
         self._mount_failures = min(self._mount_failures + 1, 20)
@@ -431,7 +431,7 @@ class PodWorker:
         try:
             await context.provider.update_volumes(self.uid, pod_plan.volumes(self.pod, lookups))
         except (pod_plan.MountError, ProviderError) as error:
-            context.recorder.event(self.pod, "Warning", "FailedMount", error.message)
+            self._say("Warning", "FailedMount", error.message)
 
     async def _carry_out(self) -> None:
         plan = pod_machine.plan(self.state)
@@ -576,7 +576,12 @@ class PodWorker:
             field = "initContainers"
         elif any(each["name"] == name for each in pod_machine.ephemeral_containers(self.pod)):
             field = "ephemeralContainers"
-        self._context.recorder.event(self.pod, kind, reason, message, field_path=f"spec.{field}{{{name}}}")
+        self._say(kind, reason, message, field_path=f"spec.{field}{{{name}}}")
+
+    def _say(self, kind: str, reason: str, message: str, *, field_path: str = "") -> None:
+        """An event about the pod, from this node."""
+        context = self._context
+        context.recorder.event(self.pod, kind, reason, message, field_path=field_path, host=context.node_name)
 
     # -- ending
 
@@ -699,7 +704,7 @@ class PodWorker:
             await self._kill_all(grace, first=first)
         except* (ProviderError, OSError) as errors:
             message = "; ".join(str(each) for each in errors.exceptions)
-            self._context.recorder.event(self.pod, "Warning", "FailedKillPod", f"error killing pod: {message}")
+            self._say("Warning", "FailedKillPod", f"error killing pod: {message}")
             await self._context.clock.sleep(PULL_RETRY_SECONDS)
 
     async def _terminate(self) -> None:
