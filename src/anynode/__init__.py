@@ -1,7 +1,7 @@
 """anynode: Kubernetes API on top, programmable Python at the back.
 
-``Cluster`` (a whole Kubernetes in this process) and ``VirtualNode`` are the public face for Python; they are loaded on first use so that the
-command line starts quickly. The programs are ``anynode node`` and ``anynode up``.
+``Cluster`` (a whole Kubernetes in this process) and ``VirtualNode`` are the public face for Python; they are loaded on
+first use so that the command line starts quickly. The programs are ``anynode node`` and ``anynode up``.
 """
 
 from __future__ import annotations

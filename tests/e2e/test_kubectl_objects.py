@@ -228,7 +228,9 @@ def test_expose_and_reach_the_service(kubectl: Kubectl) -> None:
         )
     addresses = kubectl.json("get", "endpoints", "web")["subsets"][0]["addresses"]
     assert addresses[0]["targetRef"]["kind"] == "Pod"
-    assert "listing" in kubectl("get", "--raw", f"/api/v1/namespaces/{kubectl.namespace}/services/web:80/proxy/").lower()
+    assert (
+        "listing" in kubectl("get", "--raw", f"/api/v1/namespaces/{kubectl.namespace}/services/web:80/proxy/").lower()
+    )
 
 
 def test_taint_cordon_and_drain(admin: Kubectl, kubectl: Kubectl) -> None:
