@@ -509,8 +509,10 @@ def _remove_pod(pod: _Pod) -> None:
 
 def _make_container(pod: _Pod, container: ContainerPlan, plan: dict[str, Any]) -> None:
     """Directory, links of mounts, place of the termination message, working directory, and the plan on disk."""
-    pod_files.make_root(pod.files, container.name, container.mounts)
     files = pod.files.container(container.name)
+    if container.attempt > 0:
+        process_table.kill_marked(ROOT, str(files.root))  # what the attempt before left running
+    pod_files.make_root(pod.files, container.name, container.mounts)
     link = files.root / container.termination_message_path.strip("/")
     message = files.message(container.attempt)
     message.touch()

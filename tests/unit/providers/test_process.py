@@ -195,6 +195,18 @@ async def test_nothing_of_a_pod_is_left_running(
     await until(lambda: _state(escaped) == "Z")
 
 
+async def test_a_restart_begins_without_what_the_last_run_left(provider: ProcessProvider, reports: Reports) -> None:
+    await provider.create(plan_of())
+    await provider.start(UID, shell("setsid sh -c 'echo $$; exec sleep 61' & sleep 0.3; exit 1"))
+    reader = await provider.logs(UID, "main", LogOptions(follow=True))
+    escaped = int(await reader.read())
+    await reader.close()
+    await reports.until("main", ContainerState.TERMINATED)
+    os.kill(escaped, 0)
+    await provider.start(UID, shell("sleep 60", attempt=1))
+    await until(lambda: _state(escaped) == "Z")
+
+
 def _state(pid: int) -> str:
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
