@@ -23,18 +23,13 @@ from anynode.registry.encoding import canonical, encode, with_revision
 from anynode.registry.items import Item
 from anynode.registry.kinds import Kind
 from anynode.registry.watch_cache import ResourceCache
-from anynode.schema import fields, metadata
+from anynode.schema import fields, metadata_order
 from anynode.storage.types import KeyMismatch, Record, Revision, Storage, StorageUnavailable
 
 GENERATED_SUFFIX = 5
 GENERATED_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 GENERATED_MOST_BASE = 58
 GENERATE_TRIES = 8
-_JUDGED_ALONE_TOO = frozenset({
-    "ConfigMap", "Secret", "Service", "ServiceAccount", "Endpoints", "Role", "ClusterRole", "RoleBinding",
-    "ClusterRoleBinding", "LimitRange", "Lease", "EndpointSlice", "PodTemplate",
-})  # fmt: skip
-
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 Admit = Callable[[Operation, Object | None, Object | None], Awaitable[Object | None]]
 Judge = Callable[[Object, Object | None], Sequence[fields.FieldError]]
@@ -93,6 +88,7 @@ class UpdateRules:
     validate: Callable[[Object, Object], Sequence[fields.FieldError]]
     create_allowed: bool = False
     unconditional_allowed: bool = True
+    order: str = metadata_order.DEFAULT
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,8 +128,13 @@ class ResourceStore:
             validate=rules.validate_update,
             create_allowed=rules.allow_create_on_update,
             unconditional_allowed=rules.allow_unconditional_update,
+            order=metadata_order.MAIN.get(kind.resource.kind, metadata_order.DEFAULT),
         )
-        self.status_rules = UpdateRules(prepare=rules.prepare_status, validate=rules.validate_status)
+        self.status_rules = UpdateRules(
+            prepare=rules.prepare_status,
+            validate=rules.validate_status,
+            order=metadata_order.STATUS.get(kind.resource.kind, metadata_order.DEFAULT),
+        )
 
     # --- reading
 
@@ -207,8 +208,7 @@ class ResourceStore:
         rules, resource = self.kind.rules, self.kind.resource
         obj = rules.prepare_create(obj)
         found = [
-            *metadata.validate_create(obj, namespaced=resource.namespaced, valid_name=rules.valid_name),
-            *_finalizer_errors(obj),
+            *metadata_order.of_create(obj, resource.kind, namespaced=resource.namespaced, rule=rules.valid_name),
             *(rules.validate(obj) if write.judge is None else write.judge(obj, None)),
         ]
         if found and not write.trusted:
@@ -341,27 +341,18 @@ class ResourceStore:
         if not kept.get("uid"):
             kept["uid"] = before.get("uid")
         kept["creationTimestamp"] = before.get("creationTimestamp")
-        for field in ("deletionTimestamp", "deletionGracePeriodSeconds"):
-            if before.get(field) is not None:
-                kept[field] = before[field]
+        if before.get("deletionTimestamp") is not None:
+            kept["deletionTimestamp"] = before["deletionTimestamp"]
+        if before.get("deletionGracePeriodSeconds") is not None and kept.get("deletionGracePeriodSeconds") is None:
+            kept["deletionGracePeriodSeconds"] = before["deletionGracePeriodSeconds"]
         new = {**new, "metadata": kept}
-        about_metadata = metadata.validate_update(new, old)
-        if about_metadata:
-            about_metadata = self._repeated(about_metadata, new)
-        wrong = rules.validate(new, old) if write.judge is None else write.judge(new, old)
-        found = [*about_metadata, *wrong]
+        own, order = (rules.validate, rules.order) if write.judge is None else (write.judge, metadata_order.JUDGED)
+        namespaced = self.kind.resource.namespaced
+        found = metadata_order.of_update(new, old, self.kind.rules, own, order, namespaced=namespaced)
         if found:
             resource = self.kind.resource
             raise errors.invalid(resource.kind, resource.group, str(kept.get("name") or ""), fields.causes(found))
         return new
-
-    def _repeated(self, found: list[fields.FieldError], new: Object) -> list[fields.FieldError]:
-        """What is wrong with the metadata as often as upstream says it: once for all kinds, again by the kind's own
-        rules, which look at the new object alone too where the kind has no separate rules for updates."""
-        resource = self.kind.resource
-        alone = metadata.validate_create(new, namespaced=resource.namespaced, valid_name=metadata.any_name)
-        again = alone if resource.kind in _JUDGED_ALONE_TOO else []
-        return [*alone, *found, *found, *again]
 
     async def _remove_updated(self, key: str, stored: Object, item: Item) -> Item:
         """The update emptied the finalizers of an object being deleted: it goes now."""
@@ -460,17 +451,6 @@ class ResourceStore:
     def may_finish(self, obj: Object) -> bool:
         """Whether an object marked for deletion, without finalizers, may be removed by an update."""
         return True
-
-
-def _finalizer_errors(obj: Object) -> Sequence[fields.FieldError]:
-    """Complaints about finalizers of a new object that belong to nobody."""
-    finalizers = meta(obj).get("finalizers") or ()
-    path = fields.FieldPath("metadata.finalizers")
-    return [
-        fields.invalid(path.index(index), each, "name is neither a standard finalizer name nor is it fully qualified")
-        for index, each in enumerate(finalizers)
-        if "/" not in each and each not in (deletion.ORPHAN, deletion.FOREGROUND, "kubernetes")
-    ]
 
 
 def _unwritten(key: str, stored: Object, revision: Revision | None = None) -> Item:
