@@ -21,7 +21,7 @@ from anynode.apiserver.bodies import Bodies, no_such_kind, report
 from anynode.apiserver.requestinfo import RequestInfo, is_true
 from anynode.registry.deletion import timestamp
 from anynode.registry.store import Write
-from anynode.schema import decode, fields, managed_fields, strategic
+from anynode.schema import decode, fields, managed_fields, strategic, unstructured
 
 JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH = negotiation.PATCHES
 
@@ -55,6 +55,7 @@ class Patcher:
             return self._apply(api_version, kind, info, request, write, validation)
         patch, doubled = self._read(request, media)
         patched = self._patch(api_version, kind, media, patch)
+        name = self._bodies.types.of_kind(api_version, kind)
         said: list[str] = []
 
         def change(live: Object | None) -> Object:
@@ -66,7 +67,10 @@ class Patcher:
             try:
                 checked, unknown = self._checked(result, api_version, kind, live)
             except decode.DecodeError as error:
-                raise _invalid(self._shown(media, patch, result), str(error)) from error
+                why = str(error)
+                if media == STRATEGIC_PATCH and name:
+                    why = unstructured.conversion_error(result, name, self._bodies.types, why)
+                raise _invalid(self._shown(media, patch, result), why) from error
             complaints = [*doubled, *unknown]
             if complaints and validation == "Strict":
                 said_wrong = f"strict decoding error: {', '.join(complaints)}"
