@@ -188,6 +188,16 @@ async def test_media_types_are_negotiated(client: Client) -> None:
     assert warned.headers["warning"] == '299 - "unknown field \\"bad\\""'
 
 
+async def test_a_warning_goes_with_every_answer_about_endpoints(client: Client) -> None:
+    path = "/api/v1/namespaces/default/endpoints"
+    good = await client.ask("POST", path, {"metadata": {"name": "e"}, "bad": 1})
+    bad = await client.ask("POST", path, {"metadata": {"name": "Bad"}})
+    assert (good.status, bad.status) == (201, 422)
+    first, _, second = good.headers["warning"].partition(", ")
+    assert (first, second) == (bad.headers["warning"], '299 - "unknown field \\"bad\\""')
+    assert "v1 Endpoints is deprecated" in first
+
+
 async def test_a_refused_patch_shows_what_it_made_in_upstreams_order(client: Client) -> None:
     await client.post(PATH, config_map(k="1"))
     bad = {"bad": 1, "data": {"a": "2"}}

@@ -194,10 +194,20 @@ class ApiServer:
         if info.verb not in resource.verbs:
             raise method_not_allowed()
         self._check_scope(resource, info)
-        response = await self._routes[info.verb](served, request, info, user)
         outdated = OUTDATED.get(resource.qualified)
-        if outdated is not None:
-            response.headers = {**response.headers, **_warned([outdated])}
+        if outdated is None:
+            return await self._routes[info.verb](served, request, info, user)
+        return await self._warning(outdated, self._routes[info.verb](served, request, info, user))
+
+    async def _warning(self, text: str, answer: Awaitable[ApiResponse]) -> ApiResponse:
+        """``answer`` with one warning before its own, be it a refusal."""
+        try:
+            response = await answer
+        except errors.ApiError as error:
+            error.warnings = (text, *error.warnings)
+            raise
+        said = (quoted_warning(text), response.headers.get("warning"))
+        response.headers = {**response.headers, "warning": ", ".join(each for each in said if each)}
         return response
 
     async def _not_stored(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:

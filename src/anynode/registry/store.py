@@ -167,12 +167,10 @@ class ResourceStore:
 
     def _with_system_fields(self, obj: Object, *, generate: bool) -> Object:
         given = meta(obj)
-        if given.get("resourceVersion"):
-            raise errors.ApiError("resourceVersion should not be set on objects to be created", reason="")
         kept = {
             field: value
             for field, value in given.items()
-            if field not in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion")
+            if field not in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
         }
         if generate:
             base = str(given["generateName"])[:GENERATED_MOST_BASE]
@@ -184,7 +182,7 @@ class ResourceStore:
     async def _create_named(self, obj: Object, write: Write) -> Item:
         admitted = await write.admit("CREATE", self._owned(None, obj, write), None)
         assert admitted is not None
-        obj = self._prepared_create(admitted, write)
+        obj = self._without_version(self._prepared_create(admitted, write))
         obj = self.on_create(obj, write)
         name = str(meta(obj).get("name") or "")
         namespace = str(meta(obj).get("namespace") or "")
@@ -203,6 +201,15 @@ class ResourceStore:
             raise errors.already_exists(self.kind.resource, name) from error
         self.on_written(item.object, None)
         return item
+
+    def _without_version(self, obj: Object) -> Object:
+        given = meta(obj)
+        version = given.get("resourceVersion")
+        if version is None:
+            return obj
+        if version.isdecimal() and int(version):
+            raise errors.ApiError("resourceVersion should not be set on objects to be created", reason="")
+        return {**obj, "metadata": {field: value for field, value in given.items() if field != "resourceVersion"}}
 
     def _prepared_create(self, obj: Object, write: Write) -> Object:
         rules, resource = self.kind.rules, self.kind.resource

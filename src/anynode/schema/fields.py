@@ -69,7 +69,8 @@ def required(path: FieldPath, detail: str = "") -> FieldError:
 
 
 def invalid(path: FieldPath, value: Any, detail: str) -> FieldError:
-    return FieldError("FieldValueInvalid", str(path), f"Invalid value: {_shown(value)}: {detail}")
+    tail = f": {detail}" if detail else ""
+    return FieldError("FieldValueInvalid", str(path), f"Invalid value: {_shown(value)}{tail}")
 
 
 def invalid_fact(path: FieldPath, detail: str) -> FieldError:

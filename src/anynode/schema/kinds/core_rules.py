@@ -340,5 +340,9 @@ def validate_new_event_update(new: Object, old: Object) -> list[FieldError]:
     if new.get("series") != old.get("series"):
         errors += _validate_series(new)
     for field, shown in _FIXED:
-        errors += metadata.validate_immutable(new.get(field), old.get(field), FieldPath(shown))
+        value = new.get(field)
+        if value and field in ("regarding", "related"):
+            value = internal("ObjectReference", value)
+        if metadata.validate_immutable(new.get(field), old.get(field), FieldPath(shown)):
+            errors.append(invalid(FieldPath(shown), value, metadata.IMMUTABLE))
     return errors

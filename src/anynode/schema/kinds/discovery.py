@@ -57,7 +57,8 @@ LEASE = KindRules(
 
 
 def _default_port(port: Object) -> Object:
-    return {**port, "name": port.get("name") or "", "protocol": port.get("protocol") or "TCP"}
+    protocol = port.get("protocol")
+    return {**port, "name": port.get("name") or "", "protocol": "TCP" if protocol is None else protocol}
 
 
 def default_endpoint_slice(endpoint_slice: Object) -> Object:
@@ -100,7 +101,8 @@ def _validate_ports(ports: Sequence[Object]) -> list[FieldError]:
         seen.add(name)
         if protocol not in ("SCTP", "TCP", "UDP"):
             where = path.child("protocol")
-            errors.append(not_supported(where, protocol, ("SCTP", "TCP", "UDP")) if protocol else required(where))
+            known = ("SCTP", "TCP", "UDP")
+            errors.append(required(where) if protocol is None else not_supported(where, protocol, known))
         if port.get("appProtocol") is not None:
             errors += metadata.validate_label_key(port["appProtocol"], path.child("appProtocol"))
     return errors

@@ -19,6 +19,10 @@ from typing import Any
 from anynode.api.objects import Object
 
 _HOST_FIELDS = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostUsers")
+_METADATA = (
+    "name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp",
+    "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers",
+)  # fmt: skip
 _ZERO: Mapping[str, Any] = {"s": "", "b": False, "i": 0, "q": "0", "x": 0, "t": None, "raw": None, "bytes": None}
 
 
@@ -41,7 +45,11 @@ def internal(kind: str, value: Any) -> Any:
     value = value or {}
     if kind == "PodSpec":
         value = _with_host_fields(value)
-    return {go: internal(type_name, value.get(wire)) for go, wire, type_name in _forms()[kind]}
+    shown = {go: internal(type_name, value.get(wire)) for go, wire, type_name in _forms()[kind]}
+    if kind == "PodTemplateSpec":  # its metadata stand among its own fields, as on the wire
+        metadata = value.get("metadata") or {}
+        return {**{field: metadata[field] for field in _METADATA if metadata.get(field)}, **shown}
+    return shown
 
 
 def _with_host_fields(spec: Object) -> Object:

@@ -114,3 +114,13 @@ def test_new_events_need_a_reporter() -> None:
     timed = {**given, "eventTime": "2026-01-01T00:00:00.000000Z"}
     fields = {text.partition(": ")[0] for text in told("Event", "events.k8s.io", **timed)}
     assert fields == {"reportingController", "reportingInstance", "action", "reason"}
+
+
+def test_what_an_event_is_about_is_shown_as_upstream_keeps_it() -> None:
+    rules = rules_of("events.k8s.io", "Event")
+    old = {"metadata": {"name": "e", "namespace": "d"}, "regarding": {"kind": "Pod", "namespace": "d"}}
+    new = {**old, "regarding": {"kind": "Pod", "namespace": "d", "fieldPath": "f"}}
+    shown = '{"Kind":"Pod","Namespace":"d","Name":"","UID":"","APIVersion":"","ResourceVersion":"","FieldPath":"f"}'
+    assert [f"{each.field}: {each.message}" for each in rules.validate_update(new, old)] == [
+        f"involvedObject: Invalid value: {shown}: field is immutable"
+    ]

@@ -66,3 +66,11 @@ def test_leases() -> None:
     ]
     assert LEASE.allow_create_on_update
     assert not LEASE.allow_unconditional_update
+
+
+def test_a_protocol_that_was_said_is_not_defaulted() -> None:
+    ports = [{"name": "a", "port": 80}, {"name": "b", "port": 81, "protocol": ""}]
+    obj = SLICE.default({"metadata": {"name": "s", "namespace": "d"}, "addressType": "IPv4", "ports": ports})
+    assert [port["protocol"] for port in obj["ports"]] == ["TCP", ""]
+    [error] = SLICE.validate(obj)
+    assert (error.field, error.reason) == ("ports[1].protocol", "FieldValueNotSupported")

@@ -157,3 +157,10 @@ def test_long_names_leave_no_room_for_job_names() -> None:
     assert [each.message for each in CRON_JOB.validate(made)] == [
         f'Invalid value: "{"a" * 53}": must be no more than 52 characters'
     ]
+
+
+def test_a_template_is_shown_with_its_metadata() -> None:
+    old = job()
+    other = {**old["spec"]["template"], "metadata": {"labels": {"a": "b"}}}
+    [said] = [text for text in changed(old, template=other) if text.startswith("spec.template: ")]
+    assert said.startswith('spec.template: Invalid value: {"labels":{"a":"b"},"Spec":{"Volumes":')
