@@ -1,0 +1,131 @@
+"""The API server alone against what a real kube-apiserver 1.36 answered, area by area.
+
+The recordings were made with a distribution's build that adds a fourth source, its own ConfigMap, to every service
+account token volume; a case that differs in nothing else counts as alike here, and is counted apart. ``FLOORS`` holds
+what was reached: a change may raise a number, never lower it.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared"
+RECORDED = SHARED / "data" / "golden"
+TOOL = SHARED / "tools" / "golden" / "golden.py"
+OWN_SOURCE = re.compile(r"\.projected\.sources: 3 items, upstream has 4$")
+START_SECONDS = 30.0
+SECOND = 1.1
+"""Between two runs on one server: the tool names its namespaces by the second."""
+
+GROUPS = (
+    ["semantics-watch", "semantics-list", "semantics-http", "semantics-discovery", "objects-tables"],
+    ["semantics-write", "semantics-delete", "semantics-patch", "semantics-apply", "objects-core", "objects-cluster"],
+    [
+        "semantics-validation",
+        "semantics-pods",
+        "semantics-authz",
+        "objects-reviews",
+        "objects-pods",
+        "objects-workloads",
+        "objects-net-policy-storage",
+    ],
+)
+FLOORS = {
+    "apply": 26,
+    "authz": 30,
+    "defaulting": 47,
+    "delete": 13,
+    "discovery": 29,
+    "dry-run": 3,
+    "field-validation": 14,
+    "http": 12,
+    "list": 19,
+    "patch": 21,
+    "pod-subresources": 16,
+    "reviews": 11,
+    "roundtrip": 20,
+    "subresources": 20,
+    "tables": 29,
+    "update": 33,
+    "validation": 138,
+    "watch": 21,
+    "write": 22,
+}
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(not TOOL.exists(), reason="the recordings are not here"),
+]
+
+
+@contextmanager
+def apiserver(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+    """``anynode apiserver`` in its own process; gives its kubeconfig."""
+    directory.mkdir()
+    kubeconfig = directory / "kubeconfig"
+    words = ["apiserver", "--port", "0", "--data-dir", str(directory / "data"), "--write-kubeconfig", str(kubeconfig)]
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "anynode", *words], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while "ready" not in (directory / "log").read_text():
+            assert process.poll() is None, (directory / "log").read_text()
+            assert time.monotonic() < deadline, (directory / "log").read_text()
+            time.sleep(0.05)
+        yield kubeconfig
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def check(kubeconfig: pathlib.Path, names: list[str], directory: pathlib.Path) -> subprocess.Popen[bytes]:
+    """One file after the other, in the background; the report of each stands beside the kubeconfig."""
+    lines = [
+        f"{sys.executable} {TOOL} check --kubeconfig {kubeconfig} --json {directory / name}.json "
+        f"{RECORDED / name}.json; sleep {SECOND}"
+        for name in names
+    ]
+    return subprocess.Popen(["sh", "-c", "\n".join(lines)], stdout=subprocess.DEVNULL)
+
+
+def test_the_api_server_answers_as_upstream_does(tmp_path: pathlib.Path) -> None:
+    reports = []
+    with apiserver(tmp_path / "0") as first, apiserver(tmp_path / "1") as second, apiserver(tmp_path / "2") as third:
+        running = [
+            check(kubeconfig, names, kubeconfig.parent)
+            for kubeconfig, names in zip((first, second, third), GROUPS, strict=True)
+        ]
+        for process in running:
+            process.wait()
+    for number, names in enumerate(GROUPS):
+        for name in names:
+            reports += json.loads((tmp_path / str(number) / f"{name}.json").read_text())
+    alike, total, apart = collections.Counter[str](), collections.Counter[str](), collections.Counter[str]()
+    differing = []
+    for case in reports:
+        total[case["area"]] += 1
+        rest = [row for row in case["differences"] if not OWN_SOURCE.search(row)]
+        if rest:
+            differing.append(f"{case['area']}: {case['name']}: {rest[0]}")
+            continue
+        alike[case["area"]] += 1
+        apart[case["area"]] += not case["same"]
+    for area in sorted(total):
+        print(
+            f"{area:20} {alike[area]:4} of {total[area]:4}   (of these {apart[area]} but for the distribution's source)"
+        )
+    fallen = {area: (alike[area], floor) for area, floor in FLOORS.items() if alike[area] < floor}
+    assert not fallen, (fallen, differing)
