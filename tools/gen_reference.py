@@ -1,4 +1,4 @@
-"""Write ``docs/reference/cli.md`` from the program itself: ``python tools/gen_reference.py``. A test keeps it current."""
+"""Write ``docs/reference/cli.md`` from the program itself; a test keeps it current."""
 
 from __future__ import annotations
 
