@@ -25,6 +25,8 @@ from anynode.providers import supervisor
 SOCKET_PATH_BYTES = 100
 IDLE_SECONDS = 2.0
 CONNECT_TRIES = 5
+LINE_BYTES = 64 * 1024 * 1024
+"""More than the list of all the containers a node may have."""
 Exited = Callable[[supervisor.Key, dict[str, Any]], None]
 
 
@@ -58,7 +60,7 @@ class Supervision:
         """
         for _ in range(CONNECT_TRIES):
             with contextlib.suppress(OSError):
-                reader, writer = await asyncio.open_unix_connection(str(self._path))
+                reader, writer = await asyncio.open_unix_connection(str(self._path), limit=LINE_BYTES)
                 writer.write(b'{"id":0,"op":"list"}\n')
                 if await reader.readline():
                     self._writer = writer

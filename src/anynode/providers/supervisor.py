@@ -47,6 +47,8 @@ DRAIN_SECONDS = 0.25
 FILES, HARD_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
 """How many files whoever started us may open: so many may containers; the supervisor itself needs three for each."""
 
+SESSIONS = ("exec", "attach")
+
 Key = tuple[str, str, int]
 
 
@@ -145,7 +147,11 @@ class Process:
 
 
 class Connection:
-    """One client: a control connection of JSON lines, or the one session of an exec or attach."""
+    """One client: a control connection of JSON lines, or the one session of an exec or attach.
+
+    What a client is for shows in its first request. Until then it hears no news: the first line a session reads is the
+    answer to its request.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -153,6 +159,7 @@ class Connection:
         self.inbox = b""
         self.outbox = bytearray()
         self.process: Process | None = None
+        self.control = False
         self.attaching = False
         self.closing = False
 
@@ -375,6 +382,7 @@ class Supervisor:
 
     def _request(self, connection: Connection, request: dict[str, Any]) -> None:
         operation, number = request["op"], request.get("id")
+        connection.control = operation not in SESSIONS
         try:
             if operation == "start":
                 answer = self._start(request)
@@ -614,7 +622,7 @@ class Supervisor:
         self._keep(process)
         news = {"event": "exit", "key": list(process.key), "code": code, "signal": number}
         for connection in self._connections.values():
-            if connection.process is None:
+            if connection.control:
                 connection.line({**news, "started": process.started_ns, "finished": process.finished_ns})
         for connection, identifier in process.stoppers:
             connection.line({"id": identifier})
