@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -41,7 +42,10 @@ class Target:
 
 
 def _anynode(*words: str) -> str:
-    return subprocess.run([sys.executable, "-m", "anynode", *words], check=True, capture_output=True, text=True).stdout
+    """Run the program as installed: with compiled modules, which an environment may keep Python from writing."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    words = (sys.executable, "-m", "anynode", *words)
+    return subprocess.run(words, check=True, capture_output=True, text=True, env=environment).stdout
 
 
 @contextmanager

@@ -212,9 +212,11 @@ class Cluster:
             await stack.enter_async_context(self._plane)
             self.client = self._plane.client_as("kubernetes-admin", agent="anynode")
             tasks = await stack.enter_async_context(Supervisor(f"cluster-{self.settings.name}", clock=self._clock))
-            self._start_controllers(tasks)
-            self._start_scheduler(tasks)
-            await self._start_nodes(stack)
+            informers = InformerFactory(self.client, clock=self._clock, chance=self._chance)
+            tasks.start("informers", informers.run)
+            self._start_controllers(tasks, informers)
+            self._start_scheduler(tasks, informers)
+            await self._start_nodes(stack, informers)
             self._stack = stack.pop_all()
         return self
 
@@ -223,35 +225,34 @@ class Cluster:
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
 
-    def _start_controllers(self, tasks: Supervisor) -> None:
+    def _start_controllers(self, tasks: Supervisor, informers: InformerFactory) -> None:
         manager = ControllerManager(
             self._plane.client_as("system:kube-controller-manager", agent="kube-controller-manager"),
             clock=self._clock,
             settings=ControllerSettings(controllers=self.settings.controllers, root_ca=self.server.ca_pem.decode()),
             chance=self._chance,
+            informers=informers,
         )
         tasks.start("controllers", manager.run)
         self._progress(f"{len(manager.names)} controllers")
 
-    def _start_scheduler(self, tasks: Supervisor) -> None:
+    def _start_scheduler(self, tasks: Supervisor, informers: InformerFactory) -> None:
         client = self._plane.client_as("system:kube-scheduler", agent="kube-scheduler")
-        informers = InformerFactory(client, clock=self._clock, chance=self._chance)
         scheduler = Scheduler(client, informers, clock=self._clock, chance=self._chance)
         network = self._plane.client_as("system:kube-proxy", agent="kube-proxy")
         recorder = EventRecorder(network, component="service-proxy", clock=self._clock)
         proxy = ServiceProxy(informers, recorder, clock=self._clock)
-        tasks.start("informers", informers.run)
         tasks.start("scheduler", scheduler.run)
         tasks.start("service-proxy-events", recorder.run)
         tasks.start("service-proxy", proxy.run)
         self._progress("scheduler and service proxy")
 
-    async def _start_nodes(self, stack: contextlib.AsyncExitStack) -> None:
+    async def _start_nodes(self, stack: contextlib.AsyncExitStack, informers: InformerFactory) -> None:
         settings, server = self.settings, self.server
         if not settings.nodes:
             return
         client = self._plane.client_as("system:nodes", agent="kubelet")
-        group = NodeGroup(client, clock=self._clock, chance=self._chance)
+        group = NodeGroup(client, clock=self._clock, chance=self._chance, informers=informers)
         await stack.enter_async_context(group)
         pair = server.authority.server_certificate([settings.host, "127.0.0.1", "localhost"])
         kubelet_tls = tls.server_context(pair.certificate, pair.key, client_ca=server.ca_pem)

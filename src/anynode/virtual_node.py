@@ -91,7 +91,10 @@ def this_machine() -> Machine:
 
 
 class NodeGroup:
-    """What the virtual nodes of one process share. ``only`` limits the mirrors to one node's objects."""
+    """What the virtual nodes of one process share. ``only`` limits the mirrors to one node's objects.
+
+    ``informers``: mirrors that others in this process keep already, run by their owner; all pods are in them then.
+    """
 
     def __init__(
         self,
@@ -100,21 +103,24 @@ class NodeGroup:
         clock: Clock | None = None,
         chance: random.Random | None = None,
         only: str = "",
+        informers: InformerFactory | None = None,
     ) -> None:
         self.client = client
         self.clock = clock or SystemClock()
         self.chance = chance or random.Random()
         self.machine = this_machine()
         self._lowest_port = lowest_port()
-        self._factory = InformerFactory(client, clock=self.clock, chance=self.chance)
+        self._own_informers = informers is None
+        self._factory = informers or InformerFactory(client, clock=self.clock, chance=self.chance)
         node_selector = f"metadata.name={only}" if only else ""
-        pod_selector = f"spec.nodeName={only}" if only else "spec.nodeName!="
+        pod_selector = f"spec.nodeName={only}" if only else "spec.nodeName!=" if self._own_informers else ""
         self.pods = self._factory.informer(PODS, field_selector=pod_selector)
         self._services = self._factory.informer(SERVICES)
         self.recorder = EventRecorder(client, component=COMPONENT, clock=self.clock, host=only, chance=self.chance)
+        self._nodes = self._factory.informer(NODES, field_selector=node_selector)
         self.nodes = NodeController(
             client,
-            nodes=self._factory.informer(NODES, field_selector=node_selector),
+            nodes=self._nodes,
             clock=self.clock,
             chance=self.chance,
             recorder=self.recorder,
@@ -127,11 +133,13 @@ class NodeGroup:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             tasks = await stack.enter_async_context(Supervisor("nodes", clock=self.clock))
-            tasks.start("informers", self._factory.run)
+            if self._own_informers:
+                tasks.start("informers", self._factory.run)
             tasks.start("events", self.recorder.run)
             tasks.start("heartbeats", self.nodes.run)
             await stack.enter_async_context(self.engine)
-            await self._factory.wait_synced()
+            for informer in (self.pods, self._services, self._nodes):
+                await informer.wait_synced()
             self._stack = stack.pop_all()
         return self
 
@@ -183,9 +191,13 @@ class PodRouter:
         self._handlers.pop(node, None)
 
     def _route(self, delta: Delta) -> None:
-        handler = self._handlers.get(delta.obj["spec"].get("nodeName") or "")
-        if handler is not None:
-            handler(delta)
+        node = delta.obj["spec"].get("nodeName")
+        handler = self._handlers.get(node) if node else None
+        if handler is None:
+            return
+        if delta.kind == "modified" and delta.old is not None and not delta.old["spec"].get("nodeName"):
+            delta = Delta(kind="added", obj=delta.obj)  # bound now: new to its node
+        handler(delta)
 
 
 class VirtualNode:

@@ -128,7 +128,10 @@ class ControllerManager:
         clock: Clock,
         settings: ControllerSettings | None = None,
         chance: random.Random | None = None,
+        informers: InformerFactory | None = None,
     ) -> None:
+        """``informers``: mirrors shared with others in this process, run by their owner; own ones without."""
+        self._shared_informers = informers
         self._client = client
         self._clock = clock
         self._settings = settings or ControllerSettings()
@@ -152,7 +155,8 @@ class ControllerManager:
                 recorders[component] = EventRecorder(self._client, component=component, clock=self._clock)
             return recorders[component]
 
-        informers = InformerFactory(self._client, clock=self._clock, chance=self._chance)
+        shared = self._shared_informers
+        informers = shared or InformerFactory(self._client, clock=self._clock, chance=self._chance)
         graph_informers = self._graph_informers()
         context = ControllerContext(
             client=self._client,
@@ -168,7 +172,8 @@ class ControllerManager:
             for part, run in CONTROLLERS[name](context, self._settings).items()
         }
         async with Supervisor("controllers", clock=self._clock) as tasks:
-            tasks.start("informers", informers.run)
+            if shared is None:
+                tasks.start("informers", informers.run)
             if graph_informers is not None:
                 tasks.start("graph-informers", graph_informers.run)
             for component, each in recorders.items():

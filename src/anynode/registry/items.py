@@ -25,7 +25,19 @@ Fields = Callable[[Object], Mapping[str, str]]
 class Item:
     """An object at one revision. ``key`` is relative to its resource: ``namespace/name`` or ``name``."""
 
-    __slots__ = ("_fields", "_labels", "_obj", "_stored", "encoded", "key", "name", "namespace", "revision")
+    __slots__ = (
+        "_fields",
+        "_held",
+        "_labels",
+        "_obj",
+        "_retired",
+        "_stored",
+        "encoded",
+        "key",
+        "name",
+        "namespace",
+        "revision",
+    )
 
     def __init__(self, key: str, encoded: bytes, revision: Revision, *, stored: Object | None = None) -> None:
         self.key = key
@@ -36,6 +48,8 @@ class Item:
         self._obj: Object | None = None
         self._labels: Mapping[str, str] | None = None
         self._fields: Mapping[str, str] | None = None
+        self._held = False
+        self._retired = False
 
     @classmethod
     def of_record(cls, key: str, record: Record) -> Item:
@@ -48,6 +62,8 @@ class Item:
         """The decoded object with its resource version: shared, never to be changed."""
         if self._obj is None:
             stored = self._stored
+            if stored is None and self._retired:
+                return self.peek()
             self._obj = orjson.loads(self.encoded) if stored is None else object_with_revision(stored, self.revision)
             self._stored = None
         return self._obj
@@ -73,9 +89,22 @@ class Item:
             self._fields = {**read(source), "metadata.name": self.name, "metadata.namespace": self.namespace}
         return self._fields
 
+    def hold(self) -> Object:
+        """The object for a reader in this process who keeps it while it is current: keeping it here too costs nothing,
+        and spares the next writer decoding it."""
+        self._held = True
+        return self.object
+
     def release(self) -> None:
-        """Let go of the decoded object; who asks again decodes again. Objects weigh several times their bytes."""
-        self._stored = self._obj = None
+        """Let go of the decoded object unless a reader holds it anyway; who asks again decodes again. Objects weigh
+        several times their bytes."""
+        if not self._held:
+            self._stored = self._obj = None
+
+    def retire(self) -> None:
+        """The state is no longer current: keep nothing but its bytes from now on."""
+        self._retired = True
+        self._stored = self._obj = self._labels = self._fields = None
 
     def at(self, revision: Revision) -> Item:
         """The same object saying another revision, as watchers are told of what left their selector."""
@@ -119,8 +148,18 @@ class CacheEvent:
         self.deleted = deleted
         self.revision = item.revision
         self.moment = moment
-        self._rendered: dict[tuple[str, str], WatchEvent] = {}
+        self._rendered: dict[tuple[str, str], WatchEvent] | None = None
         self._as_left: Item | None = None
+
+    def settle(self) -> None:
+        """Everybody who watched has been told: keep what a replay needs, bytes, and no more."""
+        self._rendered = None
+        if self.previous is not None:
+            self.previous.retire()
+        if self.deleted:
+            self.item.retire()
+        else:
+            self.item.release()
 
     @property
     def kind(self) -> str:
@@ -139,6 +178,8 @@ class CacheEvent:
     def rendered(self, kind: str, form: Form) -> WatchEvent:
         """The event every watcher with this form shares."""
         slot = (kind, form.key)
+        if self._rendered is None:
+            self._rendered = {}
         found = self._rendered.get(slot)
         if found is None:
             found = self._rendered[slot] = event_of(kind, self.seen(kind), form)
@@ -161,7 +202,7 @@ class ItemEvent(WatchEvent):
 
     @property
     def object(self) -> Object:
-        return self._item.object
+        return self._item.hold()
 
 
 def encoded_lines(events: Sequence[WatchEvent]) -> bytes:

@@ -28,10 +28,12 @@ LEAST_EVENTS = 1_000
 MOST_EVENTS = 100_000
 MOST_EVENT_BYTES = 64 * 1024 * 1024
 """What the events of one resource may hold; under heavy writes of large objects history is shorter than its time."""
+EVENT_BYTES = 700
+"""What an event weighs beside its object's bytes."""
 RESUME_REVISIONS = 2_000
 """How much of the store's history is read again at start, so that clients resume over a restart."""
 MOST_DECODED = 1_000
-"""Objects of one resource kept decoded beside their bytes: those written last."""
+"""Events of one resource whose objects are kept decoded beside their bytes: the last ones."""
 BOOKMARK_SECONDS = 60.0
 BOOKMARK_BEFORE_END_SECONDS = 2.0
 TICK_SECONDS = 0.5
@@ -51,7 +53,7 @@ class ResourceCache:
         self._events: collections.deque[CacheEvent] = collections.deque()
         self._event_bytes = 0
         self._complete_after = Revision(0)
-        self._decoded: collections.deque[Item] = collections.deque()
+        self._decoded: collections.deque[CacheEvent] = collections.deque()
 
     # --- feeding
 
@@ -72,7 +74,7 @@ class ResourceCache:
         moment = self._clock.monotonic()
         events = [self._applied(change, moment) for change in changes]
         self._events.extend(events)
-        self._event_bytes += sum(len(event.item.encoded) for event in events)
+        self._event_bytes += sum(len(event.item.encoded) + EVENT_BYTES for event in events)
         self.forget(moment)
         for listener in self.listeners:
             listener(events)
@@ -81,17 +83,11 @@ class ResourceCache:
         self._release(events)
 
     def _release(self, events: Sequence[CacheEvent]) -> None:
-        """Keep decoded only what was written last and still counts."""
+        """Keep decoded only what was written last, or is held by a reader of this process and still current."""
         decoded = self._decoded
-        for event in events:
-            if event.previous is not None:
-                event.previous.release()
-            if event.deleted:
-                event.item.release()
-            else:
-                decoded.append(event.item)
+        decoded.extend(events)
         while len(decoded) > MOST_DECODED:
-            decoded.popleft().release()
+            decoded.popleft().settle()
 
     def _applied(self, change: Change, moment: float) -> CacheEvent:
         record = change.record
@@ -118,7 +114,7 @@ class ResourceCache:
             or self._event_bytes > MOST_EVENT_BYTES
         ):
             event = events.popleft()
-            self._event_bytes -= len(event.item.encoded)
+            self._event_bytes -= len(event.item.encoded) + EVENT_BYTES
             self._complete_after = event.revision
 
     # --- reading
