@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -42,6 +43,17 @@ class Up:
         until(lambda: not pathlib.Path(f"/proc/{pid}").exists() or _is_zombie(pid), "the process is dead")
 
 
+def processes_of(directory: pathlib.Path) -> list[str]:
+    """The command lines of running processes that name ``directory``."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(directory) in words:
+                found.append(words)
+    return found
+
+
 def _is_zombie(pid: int) -> bool:
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
@@ -72,6 +84,7 @@ def test_up_status_kubeconfig_down(up: Up, tmp_path: pathlib.Path) -> None:
     for name in ("kubeconfig", "state.db", "run.json"):
         assert (up.directory / name).stat().st_mode & 0o077 == 0, name
     up.stop()
+    assert processes_of(up.directory) == []
     assert anynode("status", *up.options, check=False).returncode == 1
     assert not (up.directory / "run.json").exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import shutil
 import signal
 import time
@@ -45,10 +46,21 @@ def _stop(directory: DataDir, running: Running, timeout_seconds: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(running.pid, number)
         for _ in range(int(seconds / POLL_SECONDS)):
-            if directory.running() is None:
+            if directory.running() is None and not _alive(running.pid):
                 return
             time.sleep(POLL_SECONDS)
     fail(f"process {running.pid} does not end; look at {directory.log_file}")
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process is still there; one that only waits to be reaped is not."""
+    try:
+        os.kill(pid, 0)
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return not pathlib.Path("/proc/self").exists()  # no /proc: the signal was delivered
 
 
 def _forget(name: str) -> None:

@@ -128,6 +128,8 @@ class ProcessProvider:
                     for container in pod.containers.values():
                         self._sink(container.report)
                 yield
+                if not self._pods:
+                    await supervision.spare()
         finally:
             await supervision.close()
             self._claims.release()

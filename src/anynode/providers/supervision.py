@@ -61,7 +61,7 @@ class Supervision:
         for _ in range(CONNECT_TRIES):
             with contextlib.suppress(OSError):
                 reader, writer = await asyncio.open_unix_connection(str(self._path), limit=LINE_BYTES)
-                writer.write(b'{"id":0,"op":"list"}\n')
+                writer.write(b'{"id":0,"op":"idle","seconds":%d}\n' % IDLE_SECONDS)
                 if await reader.readline():
                     self._writer = writer
                     return reader
@@ -111,6 +111,10 @@ class Supervision:
             raise ConnectionError(f"the supervisor of containers is gone: {error}") from error
         finally:
             self._waiting.pop(number, None)
+
+    async def spare(self) -> None:
+        """Nothing is held: the supervisor may end as soon as it is left."""
+        await self.ask("idle", seconds=0)
 
     async def close(self) -> None:
         """Leave; containers run on."""

@@ -390,6 +390,9 @@ class Supervisor:
                 if self._stop(connection, request):
                     return  # answered when it is gone
                 answer = {}
+            elif operation == "idle":
+                self._idle_seconds = request["seconds"]
+                answer = {}
             elif operation == "list":
                 answer = {"running": [[*key, each.pid] for key, each in self._by_key.items()]}
             elif operation == "exec":
