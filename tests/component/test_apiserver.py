@@ -161,6 +161,7 @@ async def test_an_object_through_its_life(client: Client) -> None:
         ("GET", f"{PATH}?resourceVersion=abc", None, 400, "invalid resource version"),
         ("GET", f"{PATH}?labelSelector=a in", None, 400, "unable to parse requirement"),
         ("GET", f"{PATH}?fieldSelector=data=x", None, 400, "is not a known field selector"),
+        ("GET", "/apis/events.k8s.io/v1/events?fieldSelector=source=x", None, 400, "field label not supported: source"),
         ("GET", f"{PATH}?limit=x", None, 400, "strconv.ParseInt"),
         ("GET", "/api/v1/nothings", None, 404, "could not find the requested resource"),
         ("GET", "/api/v1/namespaces/default//configmaps", None, 404, "could not find the requested resource"),
@@ -174,6 +175,26 @@ async def test_bad_input_is_refused_in_upstreams_words(
     response = await client.ask(method, target, body, content_type="application/json")
     assert response.status == status
     assert said in response.decoded()["message"]
+
+
+async def test_complaints_stand_in_the_order_of_the_body(client: Client) -> None:
+    body = b'{"metadata":{"name":"a"},"bad":1,"data":{"k":"1","k":"2"}}'
+    response = await client.ask("POST", f"{PATH}?fieldValidation=Strict", body, content_type="application/json")
+    assert 'unknown field "bad", duplicate field "data.k"' in response.decoded()["message"]
+
+
+async def test_events_are_found_by_the_field_names_of_their_group(client: Client) -> None:
+    event = {
+        "metadata": {"name": "e"},
+        "regarding": {"namespace": "default"},
+        "eventTime": "2017-09-19T13:49:16.000000Z",
+    }
+    event |= {"action": "Do", "reason": "Test", "type": "Normal"}
+    event |= {"reportingController": "c", "reportingInstance": "i"}
+    await client.post("/apis/events.k8s.io/v1/namespaces/default/events", event)
+    for path, field in (("/apis/events.k8s.io/v1", "reportingController"), ("/api/v1", "source")):
+        found = await client.get(f"{path}/namespaces/default/events?fieldSelector={field}=c")
+        assert [each["metadata"]["name"] for each in found["items"]] == ["e"]
 
 
 async def test_media_types_are_negotiated(client: Client) -> None:

@@ -67,7 +67,7 @@ class Bodies:
         obj = self._of_kind(obj, api_version, kind)
         what = f'{kind} in version "{GroupVersion.parse(api_version).version}" cannot be handled as a {kind}: '
         checked, unknown = self.checked(obj, api_version, kind, what, body=request.body)
-        report([*complaints, *unknown], validation, warnings, what)
+        report(decode.in_document_order(request.body, [*complaints, *unknown]), validation, warnings, what)
         return checked
 
     def checked(

@@ -129,7 +129,7 @@ def selection_of(served: Served, info: RequestInfo, options: ListOptions) -> Sel
         wanted = selectors.parse_fields(options.field_selector)
     except selectors.SelectorError as error:
         raise errors.BadRequest(str(error)) from error
-    _check_field_labels(served, wanted)
+    wanted = _as_stored(served, wanted)
     name = wanted.required_value("metadata.name") or ""
     return Selection(
         key=f"{info.namespace}|{labels}|{wanted}",
@@ -142,8 +142,9 @@ def selection_of(served: Served, info: RequestInfo, options: ListOptions) -> Sel
     )
 
 
-def _check_field_labels(served: Served, wanted: selectors.FieldSelector) -> None:
-    known = ("metadata.name", "metadata.namespace", *served.kind.rules.field_labels)
+def _as_stored(served: Served, wanted: selectors.FieldSelector) -> selectors.FieldSelector:
+    """``wanted`` by the names the stored kind has for its fields; raises ``BadRequest`` for unknown ones."""
+    known = {name: name for name in ("metadata.name", "metadata.namespace")} | dict(served.view.field_labels)
     for term in wanted.terms:
         if term.field in known:
             continue
@@ -155,6 +156,8 @@ def _check_field_labels(served: Served, wanted: selectors.FieldSelector) -> None
         raise errors.BadRequest(
             f'"{term.field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
         )
+    terms = (dataclasses.replace(term, field=known[term.field]) for term in wanted.terms)
+    return selectors.FieldSelector(terms)
 
 
 def _revision(text: str) -> Revision:

@@ -45,6 +45,14 @@ _PATHS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "jobs.batch": {"status.successful": ("status", "succeeded")},
     "events": {"reportingComponent": ("reportingComponent",), "source": ("source", "component")},
 }
+_SERVED_LABELS: Mapping[str, str] = {
+    "reportingController": "reportingComponent",
+    **{
+        f"regarding.{field}": f"involvedObject.{field}"
+        for field in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+    },
+}
+"""Field labels of events.k8s.io as the core group names them."""
 _NUMBERS = frozenset({"status.replicas", "status.successful"})
 _BOOLEANS = frozenset({"spec.unschedulable", "spec.hostNetwork"})
 
@@ -73,6 +81,8 @@ class View:
     kind: Kind
     conversion: Conversion | None = None
     rules: KindRules | None = None
+    field_labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What field selectors may ask for, by the names of the served resource -> the names ``kind`` reads them under."""
 
     def judged(self, new: Object, old: Object | None) -> Sequence[FieldError]:
         """What is wrong with a new object, or with a change of ``old``, in the words of the served resource."""
@@ -106,12 +116,13 @@ def kind_of(resource: Resource, rules: KindRules) -> Kind:
         rules = with_status_apart(rules)
     if resource.plural in ("endpoints", "endpointslices"):
         rules = with_loopback(rules)
+    read = fields_reader(resource, rules)
     return Kind(
         resource=resource,
         rules=rules,
         prefix=prefix_of(resource),
         head=head_of(resource),
-        read_fields=fields_reader(resource, rules),
+        read_fields=event_fields(read) if resource.qualified == "events" else read,
         indexed_field="spec.nodeName" if resource.qualified == "pods" else "",
         collection=_COLLECTION.get(resource.qualified, "dependents"),
         grace_of=pod_grace if resource.qualified == "pods" else None,
@@ -158,7 +169,8 @@ def views_of(resources: Iterable[Resource], rules_of: RulesOf) -> Mapping[tuple[
         kind, rules = kinds[STORED_AS.get(slot, slot)], rules_of(each.group, each.kind)
         conversion = CONVERSIONS.get(slot)
         own = None if conversion is None or rules is kind.rules else rules
-        return View(resource=each, kind=kind, conversion=conversion, rules=own)
+        labels = {label: _SERVED_LABELS.get(label, label) for label in rules.field_labels}
+        return View(resource=each, kind=kind, conversion=conversion, rules=own, field_labels=labels)
 
     return {slot: view(slot, each) for slot, each in served.items()}
 
@@ -176,6 +188,16 @@ def fields_reader(resource: Resource, rules: KindRules) -> Fields:
         return {label: _text(label, get_path(obj, *path)) for label, path in paths}
 
     return read
+
+
+def event_fields(read: Fields) -> Fields:
+    """As ``read``, but the source of an event written through the newer group is its reporting controller."""
+
+    def read_event(obj: Object) -> Mapping[str, str]:
+        found = read(obj)
+        return found if found["source"] else {**found, "source": found["reportingComponent"]}
+
+    return read_event
 
 
 def _text(label: str, value: Any) -> str:

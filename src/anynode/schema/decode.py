@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -29,6 +29,7 @@ __all__ = [
     "decode_patch_document",
     "decode_protobuf",
     "decode_yaml",
+    "in_document_order",
     "refusal",
     "strict_text",
 ]
@@ -97,10 +98,27 @@ def duplicates(body: bytes, value: Any) -> Sequence[str]:
         json.loads(body, object_pairs_hook=_refuse_duplicates)
     except _DuplicateError:
         pairs = json.loads(body, object_pairs_hook=_Pairs)
-        return [f'duplicate field "{path}"' for path in _repeated(pairs, "")]
+        return [_complaint(path, again) for path, again in _members(pairs, "") if again]
     except (ValueError, RecursionError):
         return ()
     return ()
+
+
+def in_document_order(body: bytes, complaints: Sequence[str]) -> Sequence[str]:
+    """Complaints on duplicate keys and unknown fields of a JSON body, in the order the body gives cause for them."""
+    if len(complaints) < 2:
+        return complaints
+    places: dict[str, int] = {}
+    try:
+        for path, again in _members(json.loads(body, object_pairs_hook=_Pairs), ""):
+            places.setdefault(_complaint(path, again), len(places))
+    except (ValueError, RecursionError):
+        return complaints
+    return sorted(complaints, key=lambda text: places.get(text, len(places)))
+
+
+def _complaint(path: str, again: bool) -> str:
+    return f'{"duplicate" if again else "unknown"} field "{path}"'
 
 
 class _DuplicateError(Exception):
@@ -136,20 +154,18 @@ def _overlaid(old: Object, new: Object) -> Object:
     return found
 
 
-def _repeated(value: Any, path: str) -> list[str]:
-    found: list[str] = []
+def _members(value: Any, path: str) -> Iterator[tuple[str, bool]]:
+    """``(path, said before in the same object)`` of every member, as the text has them."""
     if isinstance(value, _Pairs):
         seen: set[str] = set()
         for key, item in value:
             here = f"{path}.{key}" if path else key
-            if key in seen:
-                found.append(here)
+            yield here, key in seen
             seen.add(key)
-            found.extend(_repeated(item, here))
+            yield from _members(item, here)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            found.extend(_repeated(item, f"{path}[{index}]"))
-    return found
+            yield from _members(item, f"{path}[{index}]")
 
 
 def decode_yaml(body: bytes) -> tuple[Object, Sequence[str]]:

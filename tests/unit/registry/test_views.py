@@ -24,3 +24,23 @@ def test_a_new_event_keeps_to_the_stricter_rules() -> None:
     assert [each.field for each in view.judged(stored, None)] == ["eventTime"]
     changed = {**stored, "message": "other"}
     assert [each.field for each in view.judged(changed, stored)] == ["message"]
+
+
+def test_events_are_selected_by_the_names_of_the_group_they_are_asked_for_in() -> None:
+    core, new = VIEWS["", "v1", "events"], VIEWS["events.k8s.io", "v1", "events"]
+    assert new.field_labels["reportingController"] == "reportingComponent"
+    assert new.field_labels["regarding.name"] == "involvedObject.name"
+    assert "source" in core.field_labels
+    assert "source" not in new.field_labels
+    assert set(new.field_labels.values()) < set(core.field_labels)
+
+
+def test_an_event_without_a_source_comes_from_its_reporting_controller() -> None:
+    read = VIEWS["", "v1", "events"].kind.read_fields
+    assert read({"reportingComponent": "c"})["source"] == "c"
+    assert read({"reportingComponent": "c", "source": {"component": "s"}})["source"] == "s"
+
+
+def test_signing_requests_are_selected_by_signer() -> None:
+    view = VIEWS["certificates.k8s.io", "v1", "certificatesigningrequests"]
+    assert view.kind.read_fields({"spec": {"signerName": "a/b"}})["spec.signerName"] == "a/b"

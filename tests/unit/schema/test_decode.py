@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anynode.schema import decode, json_syntax, types
-from anynode.schema.decode import DecodeError, UnreadableError, check_fields, decode_json, decode_yaml
+from anynode.schema.decode import (
+    DecodeError,
+    UnreadableError,
+    check_fields,
+    decode_json,
+    decode_yaml,
+    in_document_order,
+)
 
 TYPES = types.builtin()
 POD = "io.k8s.api.core.v1.Pod"
@@ -56,6 +63,14 @@ def test_duplicate_keys_of_json() -> None:
     assert obj["data"] == {"k": "2", "l": "3"}  # Go reads the second map into the first
     assert complaints == ['duplicate field "metadata.labels.x"', 'duplicate field "data.k"', 'duplicate field "data"']
     assert decode_json(b'{"a": {"b": 1}}\n')[1] == ()
+
+
+def test_complaints_come_in_the_order_of_the_body() -> None:
+    body = b'{"spec":{"odd":1,"replicas":1,"replicas":2,"even":[{"x":1}]},"metadata":{"name":"a","name":"b"},"odd":1}'
+    said = ['duplicate field "spec.replicas"', 'duplicate field "metadata.name"', 'unknown field "spec.odd"']
+    assert in_document_order(body, said) == [said[2], said[0], said[1]]
+    assert in_document_order(b"spec: {odd: 1}", said) == said  # no JSON: as they were found
+    assert in_document_order(b"", said[:1]) == said[:1]
 
 
 def test_duplicate_keys_of_yaml() -> None:

@@ -197,6 +197,7 @@ def _validator(*, approving: bool = False, issuing: bool = False) -> Callable[[O
 
 
 SIGNING_REQUEST = KindRules(
+    field_labels=("spec.signerName",),
     default=lambda request: {**request, "spec": request.get("spec") or {}, "status": request.get("status") or {}},
     prepare_create=_prepare_create,
     prepare_update=strategy.updated(keep=("spec", "status"), counted=()),
