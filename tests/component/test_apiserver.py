@@ -219,6 +219,22 @@ async def test_a_warning_goes_with_every_answer_about_endpoints(client: Client) 
     assert "v1 Endpoints is deprecated" in first
 
 
+async def test_an_owner_is_kept_once(client: Client) -> None:
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}
+    doubled = {"metadata": {"name": "a", "ownerReferences": [owner, owner, {**owner, "name": "q"}]}}
+    made = await client.ask("POST", PATH, doubled)
+    assert [each["name"] for each in made.decoded()["metadata"]["ownerReferences"]] == ["p", "q"]
+    assert "duplicate UID(s) observed: u" in made.headers["warning"]
+    patched = await client.ask("PATCH", f"{PATH}/a", {"metadata": doubled["metadata"]}, content_type=MERGE)
+    assert "after mutating admission happens" in patched.headers["warning"]
+
+
+async def test_a_refusal_for_the_name_carries_warnings(client: Client) -> None:
+    refused = await client.ask("PUT", f"{PATH}/a", {"metadata": {}, "bad": 1})
+    assert refused.status == 400
+    assert refused.headers["warning"] == '299 - "unknown field \\"bad\\""'
+
+
 async def test_a_refused_patch_shows_what_it_made_in_upstreams_order(client: Client) -> None:
     await client.post(PATH, config_map(k="1"))
     bad = {"bad": 1, "data": {"a": "2"}}

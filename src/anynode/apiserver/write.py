@@ -106,8 +106,8 @@ class Writer:
         obj = self._bodies.typed(
             request, resource.api_version, resource.kind, validation=validation, warnings=write.warnings
         )
-        obj = in_namespace(obj, info.namespace, resource)
         with _warning(write):
+            obj = without_doubled_owners(in_namespace(obj, info.namespace, resource), write.warnings)
             item = await served.store.create(self._stored(served, obj), write)
         return Written(item, 201, write.warnings)
 
@@ -134,11 +134,11 @@ class Writer:
         obj = self._bodies.typed(
             request, resource.api_version, resource.kind, validation=validation, warnings=write.warnings
         )
-        obj = in_namespace(obj, info.namespace, resource)
-        check_name(obj, info.name)
-        stored = self._stored(served, obj)
-        self._permit_creation(served, info, user, created=served.kind.rules.allow_create_on_update)
         with _warning(write):
+            obj = without_doubled_owners(in_namespace(obj, info.namespace, resource), write.warnings)
+            check_name(obj, info.name)
+            stored = self._stored(served, obj)
+            self._permit_creation(served, info, user, created=served.kind.rules.allow_create_on_update)
             item, created = await served.store.update(
                 key_of(info), lambda _: stored, write, rules=rules, uid_meant=True
             )
@@ -174,7 +174,7 @@ class Writer:
                 raise errors.not_found(resource, info.name)
             live = None if old is None else self._served_shape(served, old)
             obj = in_namespace(change(live), info.namespace, resource)
-            return self._stored(served, obj)
+            return self._stored(served, without_doubled_owners(obj, write.warnings, patched=True))
 
         with _warning(write):
             item, created = await served.store.update(key_of(info), changed, write, rules=rules, force_create=apply)
@@ -316,6 +316,29 @@ def in_namespace(obj: Object, namespace: str, resource: Resource) -> Object:
     if said:
         raise errors.BadRequest(NAMESPACE_MISMATCH)
     return {**obj, "metadata": {**metadata, "namespace": namespace}}
+
+
+def without_doubled_owners(obj: Object, warnings: list[str], *, patched: bool = False) -> Object:
+    """``obj`` with every owner reference once; what is left out is warned of."""
+    references = (obj.get("metadata") or {}).get("ownerReferences")
+    if not references or len(references) < 2:
+        return obj
+    kept: list[Object] = []
+    doubled: list[str] = []
+    for reference in references:
+        if reference in kept:
+            doubled.append(reference.get("uid") or "")
+        else:
+            kept.append(reference)
+    if not doubled:
+        return obj
+    when = " after mutating admission happens" if patched else ""
+    warnings.append(
+        f".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and "
+        f"may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: "
+        f"{', '.join(doubled)}"
+    )
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": kept}}
 
 
 def check_name(obj: Object, name: str) -> None:

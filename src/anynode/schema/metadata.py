@@ -121,7 +121,7 @@ def validate_owner_references(references: Sequence[Object] | None, path: FieldPa
     controller = ""
     for reference in references or ():
         api_version, kind = reference.get("apiVersion") or "", reference.get("kind") or ""
-        if not api_version or api_version == "/":
+        if not api_version or api_version.count("/") > 1 or api_version.endswith("/"):
             errors.append(invalid(path.child("apiVersion"), api_version, "version must not be empty"))
         missing = (field for field in ("kind", "name", "uid") if not reference.get(field))
         errors.extend(invalid(path.child(field), "", "must not be empty") for field in missing)

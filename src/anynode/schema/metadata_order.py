@@ -30,7 +30,8 @@ MAIN: Mapping[str, str] = {
 """Kind -> the parts: ``U`` metadata as a change, ``u`` the same without names of finalizers, ``A`` metadata alone,
 ``*`` the kind's own rules, of which ``V`` are those for the object alone and ``I`` the others."""
 STATUS: Mapping[str, str] = {"StatefulSet": "*U", "PodDisruptionBudget": "*", "Lease": "u*"}
-JUDGED = "U*"
+JUDGED = "VUI"
+"""Of events.k8s.io."""
 _LENIENT = frozenset({"Lease", "PodDisruptionBudget", "Event"})
 """Kinds that take finalizers by any name."""
 _OWN_FINALIZERS = frozenset({"orphan", "foregroundDeletion", "kubernetes"})
@@ -59,7 +60,7 @@ def of_update(
     named = finalizer_errors(new)
     said = list(own(new, old))
     alone = [] if "V" not in order else list(rules.validate(new))
-    if order == "AVUI":
+    if order.endswith("I"):  # what holds for the object alone comes first
         first, rest = (alone, said[len(alone) :]) if said[: len(alone)] == alone else (said, [])
     else:
         first, rest = (alone, said[: len(said) - len(alone)]) if said[len(said) - len(alone) :] == alone else (said, [])

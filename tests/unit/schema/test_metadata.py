@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from anynode.schema import metadata
-from anynode.schema.fields import FieldError
+from anynode.schema.fields import FieldError, FieldPath
 
 
 def told(errors: list[FieldError]) -> list[str]:
@@ -103,3 +103,10 @@ def test_a_dying_object_takes_no_new_finalizers() -> None:
     [found] = told(metadata.validate_update({"metadata": new}, {"metadata": dying}))
     assert found.endswith('found new finalizers []string{"a.b/d"}')
     assert metadata.validate_update({"metadata": {**dying, "finalizers": []}}, {"metadata": dying}) == []
+
+
+def test_an_owner_needs_a_version_that_is_one() -> None:
+    path = FieldPath("o")
+    for version, good in (("v1", True), ("a/v1", True), ("", False), ("/", False), ("a/", False), ("a/b/c", False)):
+        owner = {"apiVersion": version, "kind": "K", "name": "n", "uid": "u"}
+        assert (metadata.validate_owner_references([owner], path) == []) is good
