@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from anynode.api.errors import AlreadyExists, Conflict, NotFound
 from anynode.api.objects import (
     Object,
@@ -94,9 +96,15 @@ def wished(owner: Object, resource: Resource, number: int, hash_label: str = HAS
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": metadata,
-        "data": payload(owner),
+        "data": _in_key_order(payload(owner)),
         "revision": number,
     }
+
+
+def _in_key_order(data: Object) -> Object:
+    """``data`` as Go prints a map: clients tell the current revision by comparing bytes."""
+    ordered: Object = orjson.loads(orjson.dumps(data, option=orjson.OPT_SORT_KEYS))
+    return ordered
 
 
 class RevisionHistory:
