@@ -215,7 +215,12 @@ class ResourceStore:
         rules, resource = self.kind.rules, self.kind.resource
         obj = rules.prepare_create(obj)
         found = [
-            *metadata_order.of_create(obj, resource.kind, namespaced=resource.namespaced, rule=rules.valid_name),
+            *metadata_order.of_create(
+                obj,
+                resource.kind if write.judge is None else "",
+                namespaced=resource.namespaced,
+                rule=rules.valid_name if write.judge is None else None,
+            ),
             *(rules.validate(obj) if write.judge is None else write.judge(obj, None)),
         ]
         if found and not write.trusted:

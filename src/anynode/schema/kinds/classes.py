@@ -259,6 +259,7 @@ def validate_budget_status(new: Object, _old: Object) -> list[FieldError]:
 
 
 DISRUPTION_BUDGET = KindRules(
+    valid_name=metadata.path_segment_name,
     default=default_budget,
     prepare_create=strategy.created(status=dict.fromkeys(_BUDGET_COUNTS, 0)),
     prepare_update=strategy.updated(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anynode.api.objects import Object
+from anynode.schema import metadata
 from anynode.schema.kinds import core_rules, strategy
 from anynode.schema.rules import KindRules
 
@@ -34,6 +35,7 @@ CORE_EVENT = KindRules(
     prepare_update=strategy.updated(keep=(), counted=()),
     validate=core_rules.validate_core_event,
     validate_update=lambda new, _old: core_rules.validate_core_event(new),
+    valid_name=metadata.path_segment_name,
     allow_create_on_update=True,
     field_labels=(
         "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",

@@ -65,6 +65,9 @@ def _create_job(job: Object) -> Object:
     job = {**strategy.with_generation(job, 1), "status": {}}
     spec = job.get("spec") or {}
     if not spec.get("manualSelector"):
+        inherited = meta(job).get("labels")
+        if inherited is meta(spec.get("template") or {}).get("labels"):  # upstream shares them, generated ones too
+            job = {**job, "metadata": {key: value for key, value in meta(job).items() if key != "labels"}}
         spec = _with_generated_selector(spec, name_of(job), uid_of(job))
         job = {**job, "spec": spec}
     return job

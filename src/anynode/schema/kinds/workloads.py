@@ -197,6 +197,29 @@ REPLICA_SET = KindRules(
     prepare_update=strategy.updated(),
     prepare_status=strategy.status_only(),
 )
+_created_stateful_set = strategy.created(status={"replicas": 0, "availableReplicas": 0})
+_updated_stateful_set = strategy.updated()
+
+
+def _without_max_unavailable(stateful_set: Object) -> Object:
+    """Without a field that upstream drops unless its feature is switched on, which by default it is not."""
+    spec = stateful_set.get("spec") or {}
+    update = spec.get("updateStrategy") or {}
+    rolling = update.get("rollingUpdate") or {}
+    if "maxUnavailable" not in rolling:
+        return stateful_set
+    kept = {**update, "rollingUpdate": strategy.without_fields(rolling, ("maxUnavailable",))}
+    return {**stateful_set, "spec": {**spec, "updateStrategy": kept}}
+
+
+def _create_stateful_set(stateful_set: Object) -> Object:
+    return _without_max_unavailable(_created_stateful_set(stateful_set))
+
+
+def _update_stateful_set(new: Object, old: Object) -> Object:
+    return _updated_stateful_set(_without_max_unavailable(new), old)
+
+
 DAEMON_SET = KindRules(
     validate=workload_rules.validate_daemon_set,
     validate_update=workload_rules.validate_daemon_set_update,
@@ -216,8 +239,8 @@ STATEFUL_SET = KindRules(
     update_warnings=_update_warnings,
     valid_name=metadata.label_name,
     default=default_stateful_set,
-    prepare_create=strategy.created(status={"replicas": 0, "availableReplicas": 0}),
-    prepare_update=strategy.updated(),
+    prepare_create=_create_stateful_set,
+    prepare_update=_update_stateful_set,
     prepare_status=strategy.status_only(),
 )
 

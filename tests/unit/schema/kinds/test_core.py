@@ -124,3 +124,11 @@ def test_what_an_event_is_about_is_shown_as_upstream_keeps_it() -> None:
     assert [f"{each.field}: {each.message}" for each in rules.validate_update(new, old)] == [
         f"involvedObject: Invalid value: {shown}: field is immutable"
     ]
+
+
+@pytest.mark.parametrize(("group", "kind"), [("", "Event"), ("policy", "PodDisruptionBudget")])
+def test_kinds_that_take_any_name_that_fits_into_a_path(group: str, kind: str) -> None:
+    rule = rules_of(group, kind).valid_name
+    assert rule is not None
+    assert rule("Bad_Name") == []
+    assert rule("a/b")

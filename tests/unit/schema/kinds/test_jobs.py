@@ -164,3 +164,13 @@ def test_a_template_is_shown_with_its_metadata() -> None:
     other = {**old["spec"]["template"], "metadata": {"labels": {"a": "b"}}}
     [said] = [text for text in changed(old, template=other) if text.startswith("spec.template: ")]
     assert said.startswith('spec.template: Invalid value: {"labels":{"a":"b"},"Spec":{"Volumes":')
+
+
+def test_a_job_without_labels_shares_those_of_its_template() -> None:
+    template = {"metadata": {"labels": {"a": "b"}}, **TEMPLATE}
+    bare = {"metadata": {"name": "j", "uid": "u"}, "spec": {"template": template}}
+    made = JOB.prepare_create(JOB.default(bare))
+    assert made["metadata"]["labels"] == made["spec"]["template"]["metadata"]["labels"]
+    assert made["metadata"]["labels"]["job-name"] == "j"
+    own = {**bare, "metadata": {**bare["metadata"], "labels": {"a": "b"}}}
+    assert JOB.prepare_create(JOB.default(own))["metadata"]["labels"] == {"a": "b"}

@@ -153,3 +153,12 @@ def test_a_daemon_set_counts_its_templates() -> None:
     claimed = {**new, "metadata": {**new["metadata"], "annotations": {name: "9"}}}
     assert rules.prepare_update(claimed, new)["metadata"]["annotations"] == {name: "2"}
     assert rules.prepare_status(claimed, new)["metadata"]["annotations"] == {name: "2"}
+
+
+def test_the_switched_off_share_of_a_stateful_set_is_dropped() -> None:
+    rules = rules_of("apps", "StatefulSet")
+    update = {"type": "RollingUpdate", "rollingUpdate": {"partition": 1, "maxUnavailable": -1}}
+    made = rules.prepare_create({"metadata": {"name": "s"}, "spec": {"updateStrategy": update}})
+    assert made["spec"]["updateStrategy"]["rollingUpdate"] == {"partition": 1}
+    changed = rules.prepare_update({**made, "spec": {"updateStrategy": update}}, made)
+    assert changed["spec"]["updateStrategy"]["rollingUpdate"] == {"partition": 1}
