@@ -104,8 +104,8 @@ def _lacks(pod: Object, allocatable: Mapping[str, str], used: Mapping[str, Quant
         return _out_of("pods", 1, pod_count, Quantity.parse(pods).value())
     for name, text in pod_requests(pod).items():
         amount = Quantity.parse(text)
-        if not amount:
-            continue
+        if not amount or (name not in allocatable and _is_extended(name)):
+            continue  # extended resources this node knows nothing of are the cluster's business: the scheduler's
         capacity = Quantity.parse(allocatable.get(name, "0"))
         taken = used.get(name, NOTHING)
         if capacity < amount + taken:
@@ -113,6 +113,10 @@ def _lacks(pod: Object, allocatable: Mapping[str, str], used: Mapping[str, Quant
                 return _out_of(name, amount.milli_value(), taken.milli_value(), capacity.milli_value())
             return _out_of(name, amount.value(), taken.value(), capacity.value())
     return None
+
+
+def _is_extended(name: str) -> bool:
+    return "/" in name and "kubernetes.io/" not in name and not name.startswith("requests.")
 
 
 def _out_of(name: str, requested: int, used: int, capacity: int) -> Refusal:

@@ -177,7 +177,7 @@ def asking(**requests: str) -> Object:
         (asking(cpu="1"), None),
         (asking(cpu="1500m"), "OutOfcpu"),
         (asking(memory="2Gi"), "OutOfmemory"),
-        (asking(**{"example.com/gpu": "1"}), "OutOfexample.com/gpu"),
+        (asking(**{"hugepages-2Mi": "2Mi"}), "OutOfhugepages-2Mi"),
     ],
 )
 def test_admission(obj: Object, reason: str | None) -> None:
@@ -191,6 +191,29 @@ def test_admission(obj: Object, reason: str | None) -> None:
         pod_count=3,
     )
     assert (found[0] if found else None) == reason
+
+
+def test_extended_resources_the_node_does_not_have_are_not_its_business() -> None:
+    wanted = pod(
+        containers=[{"name": "c", "resources": {"requests": {"example.com/dongle": "2", "hugepages-2Mi": "2Mi"}}}]
+    )
+    known = {"pods": "9", "hugepages-2Mi": "2Mi"}
+
+    def found(**allocatable: str) -> str | None:
+        refused = refusal(
+            wanted,
+            node_name="n",
+            node_labels={},
+            node_os="linux",
+            allocatable={**known, **allocatable},
+            used={},
+            pod_count=0,
+        )
+        return refused[0] if refused else None
+
+    assert found() is None
+    assert found(**{"example.com/dongle": "1"}) == "OutOfexample.com/dongle"
+    assert found(**{"hugepages-2Mi": "1Mi"}) == "OutOfhugepages-2Mi"
 
 
 def test_a_full_node_takes_no_more() -> None:
