@@ -447,7 +447,7 @@ def container_plan(pod: Object, container: Object, kind: Kind, attempt: int, loo
             Mount(
                 volume=each["name"],
                 path=each["mountPath"],
-                sub_path=expand(each["subPathExpr"], env.get) if each.get("subPathExpr") else each.get("subPath") or "",
+                sub_path=_sub_path(each, env),
                 read_only=bool(each.get("readOnly")),
             )
             for each in container.get("volumeMounts") or ()
@@ -459,6 +459,27 @@ def container_plan(pod: Object, container: Object, kind: Kind, attempt: int, loo
         limits=(container.get("resources") or {}).get("limits") or {},
         spec=container,
     )
+
+
+def _sub_path(mount: Object, env: Mapping[str, str]) -> str:
+    """The place in its volume a mount shows; raises ``ConfigError`` where it would not lead into the volume."""
+    path = str(mount.get("subPath") or "")
+    if mount.get("subPathExpr"):
+        missing: set[str] = set()
+
+        def value(name: str) -> str | None:
+            if not env.get(name):
+                missing.add(name)
+            return env.get(name)
+
+        path = expand(mount["subPathExpr"], value)
+        if missing:
+            raise ConfigError(f"missing value for {', '.join(sorted(missing))}")
+    if path.startswith("/"):
+        raise ConfigError(f"error SubPath `{path}` must not be an absolute path")
+    if ".." in path.split("/"):
+        raise ConfigError(f"unable to provision SubPath `{path}`: must not contain '..'")
+    return path
 
 
 def host_name(pod: Object) -> str:

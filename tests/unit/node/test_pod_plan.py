@@ -145,6 +145,30 @@ def test_command_and_args_are_expanded() -> None:
     assert (plan.command, plan.args, plan.attempt) == (["echo", "x"], ["$(A)"], 3)
 
 
+@pytest.mark.parametrize(
+    ("mount", "found"),
+    [
+        ({"subPath": "a/b"}, "a/b"),
+        ({"subPathExpr": "$(A)/$$(A)"}, "x/$(A)"),
+        ({"subPathExpr": "$(N)/$(A)/$(EMPTY)"}, "missing value for EMPTY, N"),
+        ({"subPathExpr": "$(ROOT)"}, "error SubPath `/` must not be an absolute path"),
+        ({"subPathExpr": "$(UP)/$(A)"}, "unable to provision SubPath `../x`: must not contain '..'"),
+    ],
+)
+def test_a_mount_leads_into_its_volume(mount: Object, found: str) -> None:
+    values = {"A": "x", "EMPTY": "", "ROOT": "/", "UP": ".."}
+    spec = container(
+        "main",
+        env=[{"name": name, "value": value} for name, value in values.items()],
+        volumeMounts=[{"name": "v", "mountPath": "/v", **mount}],
+    )
+    try:
+        shown = pod_plan.container_plan(pod(spec), spec, Kind.MAIN, 0, lookups()).mounts[0].sub_path
+    except ConfigError as error:
+        shown = str(error)
+    assert shown == found
+
+
 def volume(source: Object, **more: Any) -> Volume:
     (found,) = pod_plan.volumes(pod(volumes=[{"name": "v", **source}]), lookups(**more))
     return found
