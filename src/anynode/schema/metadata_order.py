@@ -20,19 +20,20 @@ MAIN: Mapping[str, str] = {
     **dict.fromkeys(("ConfigMap", "Secret", "IngressClass"), "UIAV"),
     **dict.fromkeys(("ServiceAccount", "Endpoints", "PersistentVolumeClaim", "Pod", "ControllerRevision"), "UA*"),
     "Ingress": "UA*",
-    **dict.fromkeys(("Node", "Namespace", "Job", "StorageClass", "RuntimeClass", "CSIStorageCapacity"), "AVUI"),
+    **dict.fromkeys(("Node", "Namespace", "Job", "StorageClass", "CSIStorageCapacity"), "AVUI"),
+    "RuntimeClass": "aVuI",
     **dict.fromkeys(("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ResourceClaimTemplate"), "AVUI"),
     **dict.fromkeys(("EndpointSlice", "PersistentVolume", "CSINode", "LimitRange"), "A*"),
     **dict.fromkeys(("FlowSchema", "PriorityLevelConfiguration"), "A*"),
     **dict.fromkeys(("PodDisruptionBudget", "Event"), "*"),
     "Lease": "u*",
 }
-"""Kind -> the parts: ``U`` metadata as a change, ``u`` the same without names of finalizers, ``A`` metadata alone,
-``*`` the kind's own rules, of which ``V`` are those for the object alone and ``I`` the others."""
-STATUS: Mapping[str, str] = {"StatefulSet": "*U", "PodDisruptionBudget": "*", "Lease": "u*"}
+"""Kind -> the parts: ``U`` metadata as a change, ``A`` metadata alone, ``u`` and ``a`` the same without names of
+finalizers, ``*`` the kind's own rules, of which ``V`` are those for the object alone and ``I`` the others."""
+STATUS: Mapping[str, str] = {"StatefulSet": "*U", "PodDisruptionBudget": "*", "CronJob": "*", "Lease": "u*"}
 JUDGED = "VUI"
 """Of events.k8s.io."""
-_LENIENT = frozenset({"Lease", "PodDisruptionBudget", "Event"})
+_LENIENT = frozenset({"Lease", "PodDisruptionBudget", "Event", "RuntimeClass"})
 """Kinds that take finalizers by any name."""
 _OWN_FINALIZERS = frozenset({"orphan", "foregroundDeletion", "kubernetes"})
 
@@ -64,10 +65,12 @@ def of_update(
         first, rest = (alone, said[len(alone) :]) if said[: len(alone)] == alone else (said, [])
     else:
         first, rest = (alone, said[: len(said) - len(alone)]) if said[len(said) - len(alone) :] == alone else (said, [])
+    by_name = metadata.validate_create(new, namespaced=namespaced, valid_name=rules.valid_name)
     parts: Mapping[str, Sequence[FieldError]] = {
         "U": [*changed, *named],
         "u": changed,
-        "A": [*metadata.validate_create(new, namespaced=namespaced, valid_name=rules.valid_name), *named],
+        "A": [*by_name, *named],
+        "a": by_name,
         "*": said,
         "V": first,
         "I": rest,

@@ -34,6 +34,7 @@ def changed(group: str, kind: str, metadata: dict[str, Any], **more: Any) -> lis
         ("discovery.k8s.io", "EndpointSlice", 3, 1),
         ("policy", "PodDisruptionBudget", 2, 0),
         ("", "Event", 2, 0),
+        ("node.k8s.io", "RuntimeClass", 4, 0),
         ("apps", "Deployment", 3, 1),
     ],
 )

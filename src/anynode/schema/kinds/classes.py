@@ -114,9 +114,10 @@ def _validate_tolerations(tolerations: Sequence[Object], path: FieldPath) -> lis
 
 RUNTIME_CLASS = KindRules(
     validate=validate_runtime,
-    validate_update=lambda new, old: metadata.validate_immutable(
-        new.get("handler"), old.get("handler"), FieldPath("handler")
-    ),
+    validate_update=lambda new, old: [
+        *validate_runtime(new),
+        *metadata.validate_immutable(new.get("handler"), old.get("handler"), FieldPath("handler")),
+    ],
     allow_create_on_update=True,
     allow_unconditional_update=False,
 )
