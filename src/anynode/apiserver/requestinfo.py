@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import urllib.parse
 
+from anynode.api import selectors
 from anynode.api.wire import ApiRequest
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -53,7 +54,7 @@ def wants_watch(request: ApiRequest) -> bool:
 
 
 def parse(request: ApiRequest) -> RequestInfo:
-    """The request's target; raises ``BadPath`` for doubled slashes and encoded ones."""
+    """The request's target; raises ``BadPath`` for doubled slashes, encoded ones, and a namespace in another."""
     path = request.path
     parts = path.split("/")
     trailing = False
@@ -88,6 +89,8 @@ def _read_target(info: RequestInfo, parts: list[str], at: int) -> None:
     if parts[at] == "namespaces" and count > at + 2 and parts[at + 2] not in _NAMESPACE_SUBRESOURCES:
         info.namespace = parts[at + 1]
         at += 2
+        if parts[at] == "namespaces":
+            raise BadPath(info.path)  # rights in the first one would reach the second
     elif parts[at] == "namespaces" and count > at + 1:
         info.namespace = parts[at + 1]
     info.plural = parts[at]
@@ -115,12 +118,14 @@ def _of_collection(info: RequestInfo, request: ApiRequest) -> None:
 
 
 def _name_in_selector(request: ApiRequest) -> str:
-    """The name a ``fieldSelector`` pins, which authorization then looks at."""
-    for term in request.argument("fieldSelector").split(","):
-        field, equals, value = term.partition("=")
-        if equals and field.strip() == "metadata.name":
-            return value.removeprefix("=")
-    return ""
+    """The name a ``fieldSelector`` pins, which authorization then looks at: read as the list itself will read it."""
+    text = request.argument("fieldSelector")
+    if not text:
+        return ""
+    try:
+        return selectors.parse_fields(text).required_value("metadata.name") or ""
+    except selectors.SelectorError:
+        return ""
 
 
 def _unquoted(part: str) -> str:

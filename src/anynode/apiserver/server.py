@@ -217,6 +217,8 @@ class ApiServer:
         resource, handler = found
         if info.verb not in resource.verbs or (info.name and info.verb == "create"):
             raise method_not_allowed()
+        if bool(info.namespace) != resource.namespaced:
+            raise no_such_resource()  # rights in a namespace must not reach what belongs to the cluster
         if info.verb in READS:
             negotiation.accepted(request.headers.get("accept", ""))
         return await handler(request, info, user)

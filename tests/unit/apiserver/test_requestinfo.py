@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import urllib.parse
+
 import pytest
 
 from anynode.api.wire import ApiRequest, parse_query
@@ -47,3 +49,25 @@ def test_what_follows_a_subresource_is_kept_for_proxies() -> None:
 def test_doubled_and_encoded_slashes_lead_nowhere(path: str) -> None:
     with pytest.raises(BadPath):
         parse(ApiRequest(method="GET", path=path))
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "POST"])
+@pytest.mark.parametrize("path", ["/api/v1/namespaces/mine/namespaces/other", "/api/v1/namespaces/mine/namespaces"])
+def test_rights_in_one_namespace_lead_to_no_other(method: str, path: str) -> None:
+    with pytest.raises(BadPath):
+        parse(ApiRequest(method=method, path=path))
+
+
+@pytest.mark.parametrize(
+    ("selector", "name"),
+    [
+        ("metadata.name==x", "x"),
+        ("spec.a=b,metadata.name=x", "x"),
+        ("metadata.name!=x", ""),
+        (r"metadata.namespace!=y\,metadata.name=x", ""),
+        ("no selector", ""),
+    ],
+)
+def test_a_name_counts_only_where_the_selector_really_pins_it(selector: str, name: str) -> None:
+    query = parse_query(urllib.parse.urlencode({"fieldSelector": selector}))
+    assert parse(ApiRequest(method="GET", path="/api/v1/namespaces/n/secrets", query=query)).name == name
