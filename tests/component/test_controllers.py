@@ -219,11 +219,18 @@ async def test_a_deployment_rolls_out_with_its_service(world: World) -> None:
     assert (await world.client.list(REPLICA_SETS, "default")).items == []
 
 
+async def rolled_out(world: World) -> bool:
+    """Whether the Deployment's last word, which follows the counts, was written."""
+    status = (await world.get(DEPLOYMENTS, "web"))["status"]
+    return any(each.get("reason") == "NewReplicaSetAvailable" for each in status.get("conditions", ()))
+
+
 async def test_settled_controllers_write_nothing(world: World) -> None:
     await world.client.create(DEPLOYMENTS, workload("Deployment", replicas=2))
     await world.client.create(DAEMON_SETS, {**workload("DaemonSet"), "metadata": {"name": "d", "namespace": "default"}})
     await world.until(world.status(DEPLOYMENTS, "web", availableReplicas=2))
-    await asyncio.sleep(0.5)
+    await world.until(world.status(DAEMON_SETS, "d", numberAvailable=2, updatedNumberScheduled=2))
+    await world.until(lambda: rolled_out(world))
     before = [(each["metadata"]["resourceVersion"]) for each in (await world.client.list(DEPLOYMENTS)).items]
     sets = [(each["metadata"]["resourceVersion"]) for each in (await world.client.list(REPLICA_SETS)).items]
     await asyncio.sleep(0.5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.request
 
 import pytest
@@ -141,13 +140,15 @@ def test_every_output_form_of_get(kubectl: Kubectl) -> None:
 
 
 def test_get_watch_sees_changes_in_order(kubectl: Kubectl) -> None:
+    kubectl("create", "configmap", "first")
     watcher = kubectl.started("get", "cm", "-w", "-o", "jsonpath={.metadata.name}={.data.n}{'\\n'}")
     try:
-        time.sleep(1)
+        assert watcher.stdout is not None
+        while not watcher.stdout.readline().startswith("first="):
+            pass  # once what was listed is told, it watches
         kubectl("create", "configmap", "w", "--from-literal=n=1")
         kubectl("patch", "configmap", "w", "--type=merge", "-p", '{"data":{"n":"2"}}')
         seen: list[str] = []
-        assert watcher.stdout is not None
         while "w=2" not in seen:
             seen.append(watcher.stdout.readline().strip())
         assert seen.index("w=1") < seen.index("w=2")

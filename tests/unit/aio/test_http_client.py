@@ -21,9 +21,11 @@ class Script:
         self.hang_up = hang_up
         self.requests: list[bytes] = []
         self.connections = 0
+        self.open = 0
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open += 1
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 self.requests.append(await reader.readuntil(b"\r\n\r\n"))
@@ -34,6 +36,7 @@ class Script:
                 await writer.drain()
                 if self.hang_up:
                     break
+        self.open -= 1
         writer.close()
 
 
@@ -45,8 +48,9 @@ async def scripted(*answers: bytes | None, hang_up: bool = False) -> AsyncIterat
     async with server:
         yield script, Origin(host="127.0.0.1", port=server.sockets[0].getsockname()[1]), client
         await client.close()
-        for _ in range(5):
-            await asyncio.sleep(0.002)
+        async with asyncio.timeout(5):
+            while script.open:  # noqa: ASYNC110 - the kernel tells of a closed connection when it likes
+                await asyncio.sleep(0.001)
 
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

@@ -71,6 +71,12 @@ async def settled(proxy: L4Proxy) -> None:
             await asyncio.sleep(0.001)
 
 
+async def until_connected(proxy: L4Proxy) -> None:
+    async with asyncio.timeout(5):
+        while not proxy.connections:  # noqa: ASYNC110 - the kernel tells of a new connection when it likes
+            await asyncio.sleep(0.001)
+
+
 async def test_half_close_and_big_bodies_pass() -> None:
     async with backend(shout) as port, L4Proxy(clock=SystemClock()) as proxy:
         chosen = balancer(port)
@@ -113,7 +119,7 @@ async def test_a_slow_reader_slows_the_sender_down() -> None:
             sock.setblocking(False)
             await loop.sock_connect(sock, ("127.0.0.1", chosen.route.listen.port))
             before = -1
-            while sent != before:
+            while sent != before or not sent:
                 before = sent
                 await asyncio.sleep(0.05)
             assert 0 < sent < 50_000_000
@@ -176,7 +182,7 @@ async def test_a_closed_listener_refuses_but_connections_go_on() -> None:
         await proxy.listen(listen, chosen)
         reader, writer = await asyncio.open_connection(listen.address, listen.port)
         writer.write(b"still ")
-        await asyncio.sleep(0.01)
+        await until_connected(proxy)
         proxy.close(listen)
         assert proxy.listening == frozenset()
         with pytest.raises(ConnectionRefusedError):
