@@ -194,7 +194,7 @@ def _validate_exit_codes(codes: Object, containers: set[str | None], path: Field
         text = "must be one of the container or initContainer names in the pod template"
         errors.append(invalid(path.child("containerName"), container, text))
     if not values:
-        errors.append(invalid(where, codes.get("values"), "at least one value is required"))
+        errors.append(invalid(where, values, "at least one value is required"))
     elif len(values) > 255:
         errors.append(too_many(where, len(values), 255))
     for at, value in enumerate(values):
