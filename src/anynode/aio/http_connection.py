@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 Handler = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
 
+MOST_HEADERS = 1_000
+"""Lines of one head; each of a repeated header is joined to those before it."""
 MOST_PIPELINED = 32
 """Requests parsed ahead of the one being answered before the connection stops reading."""
 JOIN_BYTES = 256 * 1024
@@ -98,10 +100,12 @@ class ServerConnection(asyncio.Protocol):
         self._copying = False
         self._url = b""
         self._headers: dict[str, str] = {}
+        self._header_lines = 0
         self._head_bytes = 0
         self._in_head = True
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._queued_bytes = 0
 
     # The transport's side
 
@@ -126,10 +130,11 @@ class ServerConnection(asyncio.Protocol):
                 if len(self._early) > self._host.max_head_bytes:
                     self._transport.abort()
             return
-        self.since = self._host.now()
+        if not self.waiting_for_head:
+            self.since = self._host.now()  # a head has its time as a whole, however it drips
         if self._in_head:
             self._head_bytes += len(data)
-            if self._head_bytes > self._host.max_head_bytes + MOST_PIPELINED * 1024 and not self._queue:
+            if self._head_bytes > self._host.max_head_bytes + MOST_PIPELINED * 1024:
                 self._refuse(431)
                 return
         try:
@@ -179,6 +184,7 @@ class ServerConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._url = b""
         self._headers = {}
+        self._header_lines = 0
         self._body = []
         self._body_bytes = 0
         self._in_head = True
@@ -189,6 +195,11 @@ class ServerConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
             return  # a trailer
+        self._header_lines += 1
+        if self._header_lines > MOST_HEADERS:
+            if not self._deaf:
+                self._refuse(431)
+            return
         key = header_name(name)
         text = value.decode("latin-1")
         headers = self._headers
@@ -233,7 +244,9 @@ class ServerConnection(asyncio.Protocol):
                 version=parser.get_http_version(),
             )
         )
-        if len(self._queue) > MOST_PIPELINED and not self._reading_paused:
+        self._queued_bytes += self._body_bytes
+        much = len(self._queue) > MOST_PIPELINED or self._queued_bytes > self._host.max_body_bytes
+        if much and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
 
@@ -273,6 +286,8 @@ class ServerConnection(asyncio.Protocol):
         while self._queue and not self.busy and not self._gate.shut and not self._gone:
             self.busy = True
             self._serve(self._queue.popleft())
+        if not self._queue:
+            self._queued_bytes = 0
         if self._reading_paused and not self._queue and not self._gone:
             self._reading_paused = False
             self._transport.resume_reading()

@@ -233,6 +233,27 @@ async def test_a_head_without_end_is_refused(app: App) -> None:
     assert got.startswith(b"HTTP/1.1 431 ")
 
 
+async def test_a_head_without_end_is_refused_behind_a_request_that_waits(app: App) -> None:
+    async with HttpServer(app, clock=SystemClock(), max_head_bytes=10_000, stop_seconds=0.2) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /hangs HTTP/1.1\r\n\r\nGET /a HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\nx: ")
+        await app.hanging.wait()
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(5):
+                for _ in range(1_000):
+                    writer.write(b"a" * 1_000)
+                    await writer.drain()
+                assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_head_of_countless_lines_is_refused_at_once(server: HttpServer) -> None:
+    async with asyncio.timeout(5):  # joining them all would take a minute
+        with contextlib.suppress(ConnectionError):
+            got = await raw(server, b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 200_000 + b"\r\n", b"\r\n\r\n")
+            assert got.startswith(b"HTTP/1.1 431 ")
+
+
 async def test_a_chunked_body_is_joined(server: HttpServer) -> None:
     head = b"POST /body HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
     got = await raw(server, head + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", b"abcde")
@@ -388,6 +409,24 @@ async def test_a_silent_client_is_hung_up_on(app: App) -> None:
         await clock.advance(20)
         with contextlib.suppress(ConnectionError):
             assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_head_that_only_drips_is_hung_up_on(app: App) -> None:
+    clock = FakeClock()
+    async with HttpServer(app, clock=clock) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /a HTTP/1.1\r\n")
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(5):
+                while not reader.at_eof():
+                    writer.write(b"x: y\r\n")
+                    await writer.drain()
+                    await clock.advance(10)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(0.01):
+                            assert await reader.read(1) == b""
+        assert clock.monotonic() < 120
         writer.close()
 
 
