@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import orjson
 import yaml
@@ -44,6 +45,7 @@ MOST_READING, MOST_WRITING = 4_000, 2_000
 """Requests under way at once; a request over that is told to come again, as one too many for upstream's queues is."""
 OUTDATED = {"endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
 """Resources whose use is warned of."""
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # a long list would keep the loop for minutes
 READS = frozenset({"get", "list", "watch"})
 
 Handler = Callable[[ApiRequest, RequestInfo, User], Awaitable[ApiResponse]]
@@ -113,6 +115,9 @@ class ApiServer:
             response = await self._answer(request)
         except errors.ApiError as error:
             return self._refused(request, error)
+        except (RecursionError, orjson.JSONEncodeError) as error:
+            logger.warning("request goes too deep", extra={"path": request.path}, exc_info=error)
+            return self._refused(request, errors.BadRequest("exceeded max depth"))
         except Exception as error:  # the one place where the unexpected becomes a Status
             logger.error("request failed unexpectedly", extra={"path": request.path}, exc_info=error)
             said = f"Internal error occurred: {type(error).__name__}"
@@ -413,7 +418,7 @@ def _warned(warnings: Sequence[str]) -> dict[str, str]:
 def _in_media(response: ApiResponse, accepted: Accepted) -> ApiResponse:
     """The response in YAML where that was agreed on."""
     if accepted.media_type == negotiation.YAML:
-        text = yaml.safe_dump(orjson.loads(response.encoded()), sort_keys=False, allow_unicode=True)
+        text = yaml.dump(orjson.loads(response.encoded()), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
         return ApiResponse(
             status=response.status, headers=response.headers, content_type=negotiation.YAML, body=text.encode()
         )

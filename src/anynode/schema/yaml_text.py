@@ -15,6 +15,7 @@ import orjson
 import yaml
 
 _MOST_NODES = 1_000_000  # after aliases are followed; a body of 3 MB has fewer of its own
+_MOST_DEPTH = 1_000  # the C library's composer calls itself for each level and knows no end
 _TRUE = frozenset(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"))
 _FALSE = frozenset(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"))
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
@@ -39,10 +40,15 @@ def load(body: bytes) -> tuple[Any, Sequence[str]]:
         except orjson.JSONDecodeError:
             pass
         else:
-            if len(orjson.dumps(value)) == len(body.rstrip()):
-                return orjson.loads(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)), ()
+            try:
+                if len(orjson.dumps(value)) == len(body.rstrip()):
+                    return orjson.loads(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)), ()
+            except orjson.JSONEncodeError:
+                raise YamlError("yaml: exceeded max depth") from None
     loader = _Loader(body)
     try:
+        if _may_be_deep(body):
+            _refuse_depth(body)
         node = loader.get_node() if loader.check_node() else None
         if node is None:
             return None, ()
@@ -56,6 +62,31 @@ def load(body: bytes) -> tuple[Any, Sequence[str]]:
         raise YamlError("yaml: exceeded max depth") from None
     finally:
         loader.dispose()
+
+
+def _may_be_deep(body: bytes) -> bool:
+    """Whether more than ``_MOST_DEPTH`` levels are possible: each needs a bracket of its own or one more column."""
+    brackets = body.count(b"[") + body.count(b"{")
+    return brackets + 2 * max(map(len, body.splitlines()), default=0) > _MOST_DEPTH
+
+
+def _refuse_depth(body: bytes) -> None:
+    """Walk the first document's events, which takes no stack, and raise ``YamlError`` when it goes too deep."""
+    parser = _Loader(body)
+    depth = 0
+    try:
+        while parser.check_event():
+            event = parser.get_event()
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > _MOST_DEPTH:
+                    raise YamlError("yaml: exceeded max depth")
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            elif isinstance(event, yaml.DocumentEndEvent):
+                return
+    finally:
+        parser.dispose()
 
 
 def _worded(error: yaml.MarkedYAMLError) -> str:

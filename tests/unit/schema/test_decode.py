@@ -281,3 +281,17 @@ def test_any_object_is_taken_or_refused_and_never_changed(obj: dict[str, Any]) -
         return
     assert json.dumps(obj) == before
     assert check_fields(found, POD, TYPES) == (found, ())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 300_000, b"a: " + b"{b: " * 300_000, b"- " * 300_000, b"[" * 900 + b"]" * 900, b"[" * 5_000 + b"]" * 5_000],
+    ids=["open", "mappings", "blocks", "closed", "deeper"],
+)
+def test_yaml_of_endless_depth_is_refused_and_ends_nothing(body: bytes) -> None:
+    with pytest.raises(UnreadableError, match="exceeded max depth"):
+        decode_yaml(body)
+
+
+def test_yaml_that_only_looks_deep_is_read() -> None:
+    assert decode_yaml(b"a: [" + b"[],\n" * 2_000 + b"]")[0] == {"a": [[]] * 2_000}
