@@ -12,9 +12,9 @@ import fcntl
 import hashlib
 import ipaddress
 import os
-import pathlib
-import tempfile
 from collections.abc import Callable, Iterator
+
+from anynode.providers.run_directory import run_directory
 
 POOL = ipaddress.IPv4Network("127.128.0.0/9")
 RANGE_PREFIX = 26
@@ -77,14 +77,14 @@ class Claims:
     """Ranges this node has on this machine: each a locked file, let go when the process ends, however it ends."""
 
     def __init__(self) -> None:
-        self._directory = pathlib.Path(tempfile.gettempdir()) / f"anynode-{os.getuid()}" / "addresses"
         self._held: list[int] = []
 
     def __call__(self, network: ipaddress.IPv4Network) -> bool:
         """Whether the range is ours from now on."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = run_directory() / "addresses"
+        directory.mkdir(mode=0o700, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        fd = os.open(self._directory / str(network.network_address), flags, 0o600)
+        fd = os.open(directory / str(network.network_address), flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

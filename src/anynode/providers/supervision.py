@@ -14,13 +14,13 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
 from anynode.aio.tasks import Supervisor as Tasks
 from anynode.provider import ExecIO, ProviderError
 from anynode.providers import supervisor
+from anynode.providers.run_directory import run_directory
 
 SOCKET_PATH_BYTES = 100
 IDLE_SECONDS = 2.0
@@ -36,11 +36,7 @@ def socket_path(data_dir: pathlib.Path) -> pathlib.Path:
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES - 12:
         return path
     digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:20]
-    folder = pathlib.Path(tempfile.gettempdir()) / f"anynode-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise ProviderError("CreateContainerError", f"{folder} belongs to somebody else")
-    return folder / f"{digest}.sock"
+    return run_directory() / f"{digest}.sock"
 
 
 class Supervision:
