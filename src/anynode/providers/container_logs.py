@@ -8,8 +8,10 @@ partial entry (P) goes on in the next one without a new line.
 from __future__ import annotations
 
 import datetime
+import errno
 import os
 import pathlib
+import stat
 from collections.abc import Callable
 
 from anynode.aio.clock import Clock
@@ -18,6 +20,18 @@ from anynode.provider import LogOptions
 CHUNK_BYTES = 256 * 1024
 FOLLOW_SECONDS = 0.1
 TAIL_BLOCK_BYTES = 64 * 1024
+
+
+def open_log(path: pathlib.Path) -> int:
+    """A descriptor of the regular file ``path``; raises ``OSError`` for anything else a container may have put there.
+
+    A link could lead to what is not the container's, and a pipe would keep the caller waiting for ever.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return fd
 
 
 def tail_offset(fd: int, lines: int) -> int:
@@ -47,7 +61,7 @@ def tail_offset(fd: int, lines: int) -> int:
 def last_output(path: pathlib.Path, lines: int, limit_bytes: int) -> bytes:
     """The end of the output, at most so many lines and bytes: the message of a container that left none."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_log(path)
     except OSError:
         return b""
     try:
@@ -91,7 +105,7 @@ class LogReader:
     """A ``ByteReader`` over one log file."""
 
     def __init__(self, path: pathlib.Path, options: LogOptions, clock: Clock, running: Callable[[], bool]) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = open_log(path)
         self._path = path
         self._options = options
         self._clock = clock
@@ -127,7 +141,7 @@ class LogReader:
         try:
             if os.stat(self._path).st_ino == os.fstat(self._fd).st_ino:
                 return False
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_log(self._path)
         except OSError:
             return False
         os.close(self._fd)
@@ -142,8 +156,11 @@ class LogReader:
 
 def _since(options: LogOptions, clock: Clock) -> str | None:
     moment = options.since_time
-    if options.since_seconds is not None:
-        moment = clock.now() - datetime.timedelta(seconds=options.since_seconds)
-    if moment is None:
+    try:
+        if options.since_seconds is not None:
+            moment = clock.now() - datetime.timedelta(seconds=options.since_seconds)
+        if moment is None:
+            return None
+        return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
+    except OverflowError:  # before or after all that calendars know
         return None
-    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any
 from anynode.provider import Mount, PodIdentity, ProviderError, Volume, VolumeFile
 
 DATA = "..data"
+_SERIAL = re.compile(r"\.\.[0-9]+")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -178,6 +180,8 @@ def write_files(path: pathlib.Path, wanted: Sequence[VolumeFile]) -> None:
         fresh = path / f"..{serial}"
     fresh.mkdir(mode=0o755)
     for name, (content, mode) in target.items():
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ProviderError("FailedMount", f"the path {name} leads out of the volume")
         file = fresh / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
@@ -189,7 +193,7 @@ def write_files(path: pathlib.Path, wanted: Sequence[VolumeFile]) -> None:
     link.symlink_to(fresh.name)
     link.rename(path / DATA)
     _link_names(path, {name.split("/", 1)[0] for name in target})
-    if old:
+    if _SERIAL.fullmatch(old):  # the container can turn the link: it must not lead us elsewhere
         shutil.rmtree(path / old, ignore_errors=True)
 
 
@@ -204,13 +208,13 @@ def _link_names(path: pathlib.Path, names: Iterable[str]) -> None:
 
 
 def _content(path: pathlib.Path) -> Mapping[str, tuple[bytes, int]] | None:
-    if not path.is_dir():
+    if not path.is_symlink() or not _SERIAL.fullmatch(os.readlink(path)) or not path.is_dir():
         return None
     base = path.resolve()
     return {
         str(each.relative_to(base)): (each.read_bytes(), stat.S_IMODE(each.stat().st_mode))
         for each in base.rglob("*")
-        if each.is_file()
+        if each.is_file() and not each.is_symlink()
     }
 
 

@@ -44,7 +44,7 @@ from anynode.provider import (
     Volume,
 )
 from anynode.providers import addresses, applets, images, pod_files, process_table, sockets
-from anynode.providers.container_logs import LogReader, last_output
+from anynode.providers.container_logs import LogReader, last_output, open_log
 from anynode.providers.mount_paths import PathRewriter
 from anynode.providers.supervision import Supervision
 
@@ -517,7 +517,7 @@ def _make_container(pod: _Pod, container: ContainerPlan, plan: dict[str, Any]) -
     pod_files.make_root(pod.files, container.name, container.mounts)
     link = files.root / container.termination_message_path.strip("/")
     message = files.message(container.attempt)
-    message.touch()
+    message.touch(mode=0o600)
     with contextlib.suppress(OSError):
         link.parent.mkdir(parents=True, exist_ok=True)
         if link.is_symlink():
@@ -535,7 +535,7 @@ def _message(pod: _Pod, name: str, attempt: int, code: int, plan: Mapping[str, A
     """What the container left as its termination message, or the end of its log when it may stand in."""
     files = pod.files.container(name)
     try:
-        with open(files.message(attempt), "rb") as file:
+        with open(open_log(files.message(attempt)), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - MESSAGE_BYTES))
             text = file.read(MESSAGE_BYTES)
     except OSError:

@@ -659,6 +659,7 @@ def main(arguments: list[str]) -> None:
     if os.fork():
         os._exit(0)
     os.chdir("/")
+    os.umask(0o077)  # the socket takes commands; containers get a mask of their own
     null = os.open(os.devnull, os.O_RDWR)
     resource.setrlimit(resource.RLIMIT_NOFILE, (HARD_FILES, HARD_FILES))
     server = Supervisor(path, idle_seconds)
