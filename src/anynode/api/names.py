@@ -25,6 +25,8 @@ _LABEL_TEXT = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
     "and must start and end with an alphanumeric character"
 )
+_LOOSE_LABEL = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+_LOOSE_SUBDOMAIN = rf"{_LOOSE_LABEL}(\.{_LOOSE_LABEL})*"
 _SUBDOMAIN_TEXT = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', "
     "and must start and end with an alphanumeric character"
@@ -104,6 +106,14 @@ def dns1123_subdomain(text: str) -> list[str]:
     errors = [max_length_error(253)] if _length(text) > 253 else []
     if not _subdomain(text):
         errors.append(regex_error(_SUBDOMAIN_TEXT, _SUBDOMAIN, "example.com"))
+    return errors
+
+
+def dns1123_subdomain_with_underscores(text: str) -> list[str]:
+    errors = [max_length_error(253)] if _length(text) > 253 else []
+    if not re.fullmatch(_LOOSE_SUBDOMAIN, text):
+        said = _SUBDOMAIN_TEXT.replace("characters, '-'", "characters, '_', '-'")
+        errors.append(regex_error(said, _LOOSE_SUBDOMAIN, "example.com"))
     return errors
 
 

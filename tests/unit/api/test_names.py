@@ -43,3 +43,13 @@ def test_parent_directories_are_no_keys() -> None:
     assert names.config_map_key("..") == ["must not be '..'"]
     assert names.config_map_key("..a") == ["must not start with '..'"]
     assert names.path_segment_name("a/b") == ["may not contain '/'"]
+
+
+def test_search_domains_may_have_underscores() -> None:
+    for good in ("_a_b", "a__b", "_a._b.c"):
+        assert names.dns1123_subdomain_with_underscores(good) == []
+    [said] = names.dns1123_subdomain_with_underscores("_")
+    assert said.startswith(
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-'"
+    )
+    assert said.endswith(r"'_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')")

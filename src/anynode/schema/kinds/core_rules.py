@@ -341,6 +341,8 @@ def validate_new_event_update(new: Object, old: Object) -> list[FieldError]:
         errors += _validate_series(new)
     for field, shown in _FIXED:
         value = new.get(field)
+        if value is None and field in ("reason", "note", "type", "action", "reportingController", "reportingInstance"):
+            value = ""
         if field == "regarding" or (field == "related" and value is not None):
             value = internal("ObjectReference", value)
         if metadata.validate_immutable(new.get(field), old.get(field), FieldPath(shown)):

@@ -205,11 +205,7 @@ def _validate_dns_config(spec: Object, path: FieldPath) -> list[FieldError]:
 
 def _validate_search(search: str, path: FieldPath) -> list[FieldError]:
     """Complaints about a search domain, whose labels may begin with an underscore."""
-    softened = ".".join(part.removeprefix("_").replace("_", "-") for part in search.split("."))
-    return [
-        invalid(path, search, text.replace("characters, '-' or '.'", "characters, '_', '-' or '.'"))
-        for text in names.dns1123_subdomain(softened)
-    ]
+    return [invalid(path, search, text) for text in names.dns1123_subdomain_with_underscores(search)]
 
 
 def _validate_gates(gates: Sequence[Object], path: FieldPath) -> list[FieldError]:
