@@ -75,7 +75,7 @@ def binding(scale: float) -> Iterator[Row]:
 
 def lives(scale: float) -> Iterator[Row]:
     """From POST to Running on one virtual node of the simulated provider."""
-    with target.running("--nodes", "1", "--provider", "sim", "--provider-option", "pods=10000") as server:
+    with target.running("--nodes", "1", "--provider", "sim", "--provider-option", "cpu=2000") as server:
         row = kload.run(server, f"running={int(2000 * scale)}@{server.nodes[0]}")[-1]
     yield "POST to Running on a virtual node (sim)", f"{row['ops']:,.0f} /s", "1,000 /s"
 

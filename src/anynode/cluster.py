@@ -266,12 +266,14 @@ class Cluster:
                 provider_options=settings.provider_options,
             )
             try:
-                node = VirtualNode(config, client, group=group, kubelet_tls=kubelet_tls)
+                node = VirtualNode(config, client, group=group, kubelet_tls=kubelet_tls, wait_registered=False)
             except ProviderError as error:
                 raise ClusterError(error.message) from error
             stack.push_async_callback(end_pods, node.provider)
             await stack.enter_async_context(node)
             self.nodes.append(node)
+        for node in self.nodes:
+            await node.wait_registered()
         self._progress(f"{settings.nodes} node(s), provider {settings.provider}")
 
     @property

@@ -213,8 +213,14 @@ class VirtualNode:
         clock: Clock | None = None,
         chance: random.Random | None = None,
         kubelet_tls: ssl.SSLContext | None = None,
+        wait_registered: bool = True,
     ) -> None:
-        """``kubelet_tls``: the endpoint's own certificate and the authority it trusts; self-signed without one."""
+        """``kubelet_tls``: the endpoint's own certificate and the authority it trusts; self-signed without one.
+
+        ``wait_registered`` False: who starts many nodes enters them all and then awaits each ``wait_registered``, so
+        that their first writes go side by side.
+        """
+        self._waits = wait_registered
         self.config = config
         self._client = client
         self._own_group = group is None
@@ -270,9 +276,14 @@ class VirtualNode:
             await self.pods.wait_ready()
             self.group.nodes.add(self._node_settings())
             stack.callback(self.group.nodes.remove, self.name)
-            await self.group.nodes.wait_registered(self.name)
+            if self._waits:
+                await self.wait_registered()
             self._stack = stack.pop_all()
         return self
+
+    async def wait_registered(self) -> None:
+        """Return when the API server has the node and its lease."""
+        await self.group.nodes.wait_registered(self.name)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -59,6 +59,7 @@ def command(kubeconfig: str | None, context: str | None, log_level: str, log_for
     async def work(client: ApiClient, tasks: Supervisor, stack: Any) -> None:
         group = NodeGroup(client, clock=SystemClock(), only=names[0] if count == 1 else "")
         await stack.enter_async_context(group)
+        nodes = []
         for name in names:
             config = VirtualNodeConfig(
                 name=name,
@@ -73,8 +74,11 @@ def command(kubeconfig: str | None, context: str | None, log_level: str, log_for
                 capacity=capacity,
                 client_ca=authority,
             )
-            await stack.enter_async_context(VirtualNode(config, client, group=group))
-            click.echo(f"node {name} is registered, provider {given['provider']}")
+            node = VirtualNode(config, client, group=group, wait_registered=False)
+            nodes.append(await stack.enter_async_context(node))
+        for node in nodes:
+            await node.wait_registered()
+            click.echo(f"node {node.name} is registered, provider {given['provider']}")
 
     try:
         run_part("kubelet", work, kubeconfig=kubeconfig, context=context, log=(log_level, log_format))

@@ -10,7 +10,7 @@ import datetime
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from anynode.api.formats import format_micro_time, format_time
+from anynode.api.formats import canonical_quantity, format_micro_time, format_time
 from anynode.api.objects import Object, find_condition, meta, name_of
 
 KUBELET_VERSION = "v1.36.2"
@@ -101,10 +101,14 @@ def node_object(settings: NodeSettings, health: Health, now: datetime.datetime) 
 
 
 def node_status(settings: NodeSettings, health: Health, old: Object, now: datetime.datetime) -> Object:
-    """The status now; ``old`` (the status the API has) says since when conditions hold."""
+    """The status now; ``old`` (the status the API has) says since when conditions hold.
+
+    Quantities are spelled as the API server spells them: another spelling would look like news at every beat.
+    """
+    capacity = {name: canonical_quantity(amount) for name, amount in settings.capacity.items()}
     return {
-        "capacity": dict(settings.capacity),
-        "allocatable": dict(settings.capacity),
+        "capacity": capacity,
+        "allocatable": capacity,
         "conditions": conditions(health, old.get("conditions") or (), now),
         "addresses": _addresses(settings),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.kubelet_port}},

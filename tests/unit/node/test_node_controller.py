@@ -100,6 +100,14 @@ async def test_leases_beat_and_statuses_rest(harness: Harness) -> None:
         assert sum(each.startswith("PATCH") for each in harness.writes()) == 1
 
 
+async def test_amounts_are_spelled_as_the_api_server_spells_them(harness: Harness) -> None:
+    async with harness.run():
+        harness.controller.add(NodeSettings(name="node-1", capacity={"pods": "10000", "memory": "2048Mi", "cpu": "4"}))
+        await harness.controller.wait_registered("node-1")
+    assert harness.node()["status"]["capacity"] == {"pods": "10k", "memory": "2Gi", "cpu": "4"}
+    assert harness.node()["status"]["allocatable"] == harness.node()["status"]["capacity"]
+
+
 async def test_a_change_is_written_at_the_next_beat(harness: Harness) -> None:
     health = [Health()]
     async with harness.run():
