@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 import ssl
+import sys
 import tempfile
 
 
@@ -47,11 +48,19 @@ def client_context(
 
 
 def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """The ssl module reads certificates from files only: a private one, for a moment."""
+    """The ssl module reads certificates from files only: one in memory, or a private one for a moment."""
+    content = key.rstrip() + b"\n" + certificate
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("certificate")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        return
     descriptor, name = tempfile.mkstemp(prefix="anynode-", suffix=".pem")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(key.rstrip() + b"\n" + certificate)
+            file.write(content)
         context.load_cert_chain(name)
     finally:
         pathlib.Path(name).unlink()

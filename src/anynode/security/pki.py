@@ -59,6 +59,13 @@ def key_pem(key: Key) -> bytes:
     )
 
 
+def make_private(directory: pathlib.Path) -> None:
+    """Make a directory only its owner may enter, or close one that others may."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_mode & 0o077:
+        directory.chmod(0o700)
+
+
 def write_private(path: pathlib.Path, content: bytes) -> None:
     """Write a file only its owner may read, whole or not at all."""
     fresh = path.with_name(f".{path.name}.new")
@@ -81,13 +88,17 @@ class CertificateAuthority:
 
     @classmethod
     def load_or_create(cls, directory: pathlib.Path, clock: Clock) -> CertificateAuthority:
-        """The authority kept as ``ca.key`` and ``ca.crt`` in ``directory``; raises ``PkiError``."""
+        """The authority kept as ``ca.key`` and ``ca.crt`` in ``directory``; raises ``PkiError``.
+
+        A certificate that would end before what it signs today is made anew for the same key.
+        """
+        make_private(directory)
         key_path, certificate_path = directory / "ca.key", directory / "ca.crt"
         if certificate_path.exists() and not key_path.exists():
             raise PkiError(f"{certificate_path} is there but its key {key_path} is not")
         key = load_or_create_key(key_path)
         if not certificate_path.exists():
-            certificate = _self_signed(key, clock.now())
+            certificate = _self_signed(key, clock.now(), _authority_name())
             write_private(certificate_path, _pem(certificate))
         try:
             certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
@@ -95,6 +106,10 @@ class CertificateAuthority:
             raise PkiError(f"cannot read the certificate {certificate_path}: {error}") from error
         if certificate.public_key() != key.public_key():
             raise PkiError(f"{certificate_path} does not belong to {key_path}")
+        if certificate.not_valid_after_utc < clock.now() + LEAF_LIFE:
+            # The same key under the same name: what the old one signed stays good.
+            certificate = _self_signed(key, clock.now(), certificate.subject)
+            write_private(certificate_path, _pem(certificate))
         return cls(key, certificate, clock)
 
     @property
@@ -198,9 +213,12 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _self_signed(key: Key, now: datetime.datetime) -> x509.Certificate:
-    # The serial part keeps authorities apart that clients trust at the same time.
-    name = _name(f"anynode-ca-{x509.random_serial_number() % 0xFFFFFFFF:08x}")
+def _authority_name() -> x509.Name:
+    """The number keeps authorities apart that clients trust at the same time."""
+    return _name(f"anynode-ca-{x509.random_serial_number() % 0xFFFFFFFF:08x}")
+
+
+def _self_signed(key: Key, now: datetime.datetime, name: x509.Name) -> x509.Certificate:
     builder = (
         _builder(name, key.public_key(), now, CA_LIFE)
         .issuer_name(name)

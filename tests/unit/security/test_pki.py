@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import socket
 import ssl
@@ -13,6 +14,7 @@ from cryptography import x509
 
 from anynode.aio.clock import SystemClock
 from anynode.security import pki
+from anynode.testing.clock import FakeClock
 
 
 @pytest.fixture
@@ -80,3 +82,28 @@ def test_server_names_are_names_or_addresses(authority: pki.CertificateAuthority
         x509.SubjectAlternativeName
     )
     assert [str(each.value) for each in names.value] == ["::1", "127.0.0.1", "localhost"]
+
+
+def test_an_authority_near_its_end_goes_on_with_the_same_key_and_name(tmp_path: pathlib.Path) -> None:
+    clock = FakeClock()
+    old = pki.CertificateAuthority.load_or_create(tmp_path, clock)
+    leaf = x509.load_pem_x509_certificate(old.client_certificate("ann").certificate)
+    later = FakeClock(clock.now() + pki.CA_LIFE - pki.LEAF_LIFE / 2)
+    new = pki.CertificateAuthority.load_or_create(tmp_path, later)
+    renewed = x509.load_pem_x509_certificate(new.certificate)
+    assert renewed.not_valid_after_utc == later.now().replace(microsecond=0) + pki.CA_LIFE
+    leaf.verify_directly_issued_by(renewed)
+    assert pki.CertificateAuthority.load_or_create(tmp_path, later).certificate == new.certificate
+
+
+def test_the_directory_of_keys_is_closed_to_others_whatever_the_mask(tmp_path: pathlib.Path) -> None:
+    before = os.umask(0)
+    try:
+        for directory in (tmp_path / "new", tmp_path / "old"):
+            if directory.name == "old":
+                directory.mkdir(0o755)
+            pki.CertificateAuthority.load_or_create(directory, SystemClock())
+            assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+            assert {stat.S_IMODE(each.stat().st_mode) for each in directory.iterdir()} == {0o600}
+    finally:
+        os.umask(before)
