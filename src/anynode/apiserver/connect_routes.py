@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -105,7 +106,7 @@ class ConnectRoutes:
         pod = self._found(self._pods, info.namespace, wanted.name)
         port = wanted.port or next(_container_ports(pod), "443" if wanted.scheme == "https" else "80")
         address = get_path(pod, "status", "podIP", default="")
-        if not address or not port.isdigit():
+        if not is_proxyable(address) or not is_port(port):
             raise errors.BadRequest("address not allowed")
         target = ConnectTarget(
             kind="pod-proxy",
@@ -119,7 +120,7 @@ class ConnectRoutes:
     async def _service_proxy(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         wanted = Reference.parse(info.name, "service")
         port_name = wanted.port
-        if wanted.port.isdigit():
+        if is_port(wanted.port):
             service = self._found(self._services, info.namespace, wanted.name)
             ports = get_path(service, "spec", "ports", default=())
             named = next((each for each in ports if each.get("port") == int(wanted.port)), None)
@@ -129,7 +130,7 @@ class ConnectRoutes:
         endpoints = self._lookup(self._endpoints, ObjectKey(info.namespace, wanted.name))
         if endpoints is None:  # upstream names the resource of the request, not the one it looked for
             raise errors.not_found(self._services, wanted.name)
-        choices = list(_addresses(endpoints, port_name))
+        choices = [each for each in _addresses(endpoints, port_name) if is_proxyable(each[0])]
         if not choices:
             raise errors.ServiceUnavailable(f'no endpoints available for service "{info.name}"')
         target = ConnectTarget(
@@ -145,7 +146,7 @@ class ConnectRoutes:
         node = self._found(self._nodes, "", wanted.name)
         host, kubelet_port = kubelet_address(node)
         kubelet = wanted.port in ("", str(kubelet_port))
-        if not kubelet and not wanted.port.isdigit():
+        if not kubelet and not is_port(wanted.port):
             raise errors.BadRequest(f'invalid node request "{info.name}"')
         target = ConnectTarget(
             kind="node-proxy" if kubelet else "pod-proxy",
@@ -155,6 +156,23 @@ class ConnectRoutes:
             path=proxied_path(request.path),
         )
         return await self._connector.connect(request, target)
+
+
+def is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536
+
+
+def is_proxyable(address: str) -> bool:
+    """Whether a pod may be there. Link-local addresses are the machine's own matters, such as a cloud's metadata.
+
+    Upstream refuses the loopback too; here that is where pods are.
+    """
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    return not (mapped.is_link_local or mapped.is_multicast or mapped.is_unspecified)
 
 
 def proxied_path(path: str) -> str:

@@ -108,14 +108,19 @@ def too_large() -> HttpResponse:
 class HttpAdapter:
     """The handler for ``aio.http_server.HttpServer``."""
 
-    def __init__(self, server: ApiServer) -> None:
+    def __init__(self, server: ApiServer, *, strangers: frozenset[str] = frozenset()) -> None:
+        """``strangers``: whose certificates are for other servers. Somebody who may say where a node listens could
+        otherwise make this server talk to itself, with all rights."""
         self._server = server
+        self._strangers = strangers
         self._framing = _Framing()
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         user: User | None = None
         if request.client_cert is not None:
             user = _user_of(request.client_cert)
+            if user is not None and user.name in self._strangers:
+                user = None
         if "sec-websocket-protocol" in request.headers:
             request.headers = _with_token(request.headers)
         asked = ApiRequest(

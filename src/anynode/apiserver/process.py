@@ -68,7 +68,6 @@ class ApiServerProcess:
         async with contextlib.AsyncExitStack() as stack:
             listening = stack.enter_context(_listening(self._host, self._port))
             self._port = listening.getsockname()[1]
-            self._pki.mkdir(parents=True, exist_ok=True)
             self.authority = CertificateAuthority.load_or_create(self._pki, self._clock)
             tokens = TokenIssuer(load_or_create_key(self._pki / "sa.key"), ISSUER, self._clock)
             settings = dataclasses.replace(
@@ -85,7 +84,7 @@ class ApiServerProcess:
                 connector=connector,
             )
             await stack.enter_async_context(self.assembly)
-            adapter = HttpAdapter(self.assembly.server)
+            adapter = HttpAdapter(self.assembly.server, strangers=frozenset({KUBELET_CLIENT}))
             context = None
             if self._secure:
                 pair = self.authority.server_certificate([self._host, "127.0.0.1", *NAMES, settings.kubernetes_address])

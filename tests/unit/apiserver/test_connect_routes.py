@@ -1,0 +1,35 @@
+"""Where the API server lets itself be sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from anynode.apiserver.connect_routes import is_port, is_proxyable
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        ("127.1.2.3", True),
+        ("10.0.0.1", True),
+        ("fd00::1", True),
+        ("169.254.169.254", False),
+        ("::ffff:169.254.169.254", False),
+        ("fe80::1", False),
+        ("224.0.0.1", False),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("metadata.internal", False),
+        ("", False),
+    ],
+)
+def test_only_where_a_pod_may_be(address: str, allowed: bool) -> None:
+    assert is_proxyable(address) is allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [("80", True), ("65535", True), ("65536", False), ("0", False), ("²", False), ("9" * 5000, False)],
+)
+def test_a_port_is_one_that_can_be_dialed(text: str, allowed: bool) -> None:
+    assert is_port(text) is allowed
