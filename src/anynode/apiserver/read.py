@@ -263,7 +263,7 @@ class Reader:
         cache = served.store.cache
         if revision > self._cache.revision:
             raise self._too_large(revision)
-        if cache.knows(revision):
+        if revision >= self._storage.oldest_revision and cache.knows(revision):  # what is compacted is gone for all
             return cache.scan_at(revision, scope, start)
         prefix = cache.prefix
         try:
