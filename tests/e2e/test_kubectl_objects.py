@@ -9,6 +9,8 @@ import pytest
 import yaml
 from tests.e2e.conftest import Kubectl, until
 
+from anynode.aio.ports import lowest_port, stand_in
+
 pytestmark = pytest.mark.e2e
 
 KINDS = ["namespaces", "configmaps", "secrets", "serviceaccounts", "services", "endpoints", "events", "pods", "nodes"]
@@ -229,7 +231,8 @@ def test_expose_and_reach_the_service(kubectl: Kubectl) -> None:
     kubectl("expose", "deployment", "web", "--port=80", "--target-port=8080", "--type=NodePort")
     kubectl("rollout", "status", "deployment/web", "--timeout=40s")
     spec = kubectl.json("get", "service", "web")["spec"]
-    for url in (f"http://{spec['clusterIP']}:80/", f"http://127.0.0.1:{spec['ports'][0]['nodePort']}/"):
+    port = stand_in(80, lowest_port())
+    for url in (f"http://{spec['clusterIP']}:{port}/", f"http://127.0.0.1:{spec['ports'][0]['nodePort']}/"):
         until(
             lambda url=url: answers(url),
             f"an answer from {url}",

@@ -505,7 +505,9 @@ def _make_volumes(pod: _Pod, volumes: Sequence[Volume]) -> None:
 
 
 def _remove_pod(pod: _Pod) -> None:
-    process_table.kill_marked(POD_MARK, pod.identity.uid)
+    """Its processes are known by their directories: another cluster on this machine may have a pod of this UID."""
+    roots = [str(pod.files.container(name).root) for name in pod.files.containers()]
+    process_table.kill_marked(ROOT, roots)
     pod.files.remove()
 
 
@@ -513,7 +515,7 @@ def _make_container(pod: _Pod, container: ContainerPlan, plan: dict[str, Any]) -
     """Directory, links of mounts, place of the termination message, working directory, and the plan on disk."""
     files = pod.files.container(container.name)
     if container.attempt > 0:
-        process_table.kill_marked(ROOT, str(files.root))  # what the attempt before left running
+        process_table.kill_marked(ROOT, [str(files.root)])  # what the attempt before left running
     pod_files.make_root(pod.files, container.name, container.mounts)
     link = files.root / container.termination_message_path.strip("/")
     message = files.message(container.attempt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from anynode.api.formats import Quantity
 from anynode.providers.supervisor import birth_of
@@ -45,13 +45,13 @@ def usage(leaders: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     return totals
 
 
-def kill_marked(name: str, value: str) -> None:
+def kill_marked(name: str, values: Iterable[str]) -> None:
     """Kill every process of ours that carries this environment variable: those that left their group."""
-    mark = f"{name}={value}".encode()
-    for pid in _pids():
+    marks = {f"{name}={value}".encode() for value in values}
+    for pid in _pids() if marks else ():
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
-                marked = mark in file.read().split(b"\0")
+                marked = not marks.isdisjoint(file.read().split(b"\0"))
         except OSError:
             continue
         if marked:

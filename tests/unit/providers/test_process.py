@@ -333,6 +333,21 @@ async def test_a_program_that_is_not_there_is_a_start_error(provider: ProcessPro
     assert 'exec: "no-such-program": executable file not found in $PATH' in reports.all[-1].message
 
 
+async def test_a_pod_of_the_same_uid_in_another_cluster_is_left_alone(
+    provider: ProcessProvider, reports: Reports, tmp_path: pathlib.Path
+) -> None:
+    await provider.create(plan_of())
+    await provider.start(UID, shell("sleep 60"))
+    elsewhere = ProcessProvider(ProviderSettings(node="n", cluster_id="d", data_dir=tmp_path / "elsewhere"))
+    async with elsewhere.run(Reports()):
+        await elsewhere.create(plan_of())
+        await elsewhere.start(UID, shell("sleep 60"))
+        await elsewhere.delete(UID)
+    await provider.stop(UID, "main", 5)
+    ended = await reports.until("main", ContainerState.TERMINATED)
+    assert ended.exit_code == 143, "ended by us, and not before"
+
+
 async def test_containers_of_a_supervisor_that_died_have_ended(settings: ProviderSettings, reports: Reports) -> None:
     provider = ProcessProvider(settings)
     async with provider.run(reports):
