@@ -105,12 +105,7 @@ class Proxy:
             location = f"{request.path}/?{query}" if query else f"{request.path}/"
             return ApiResponse(status=301, headers={"location": location}, content_type="text/plain", body=b"")
         path = path or "/"
-        headers = {
-            **forwarded_headers(request),
-            "x-forwarded-uri": request.path,
-            "x-forwarded-host": request.headers.get("host", ""),
-            "x-forwarded-proto": "https",
-        }
+        headers = {**forwarded_headers(request), "x-forwarded-uri": request.path}
         target = f"{path}?{query}" if query else path
         try:
             body = await self._client.open(self._origin, request.method, target, headers, request.body)
@@ -155,7 +150,7 @@ class Links:
         self._prefix = prefix
 
     def rewritten(self, link: str) -> str:
-        """``link`` through the proxy when it is absolute on the backend, else as it is."""
+        """``link`` through the proxy, on whatever host the page is read from, when it is absolute on the backend."""
         try:
             parsed = urllib.parse.urlsplit(link)
         except ValueError:
@@ -166,7 +161,8 @@ class Links:
         path = parsed.path
         if not path.startswith(self._prefix):
             path = posixpath.normpath(f"{self._prefix}{path}") + ("/" if path.endswith("/") else "")
-        return urllib.parse.urlunsplit(("https", self._host, path, parsed.query, parsed.fragment))
+        scheme, host = (parsed.scheme, self._host) if parsed.netloc and parsed.netloc == self._host else ("", "")
+        return urllib.parse.urlunsplit((scheme, host, path, parsed.query, parsed.fragment))
 
     def in_html(self, content: bytes) -> bytes:
         """The links in the tags of a page, rewritten."""
