@@ -64,8 +64,12 @@ def test_logs_follow_and_previous(kubectl: Kubectl) -> None:
         "a restart",
     )
     assert kubectl("logs", "c", "--previous") == "attempt\n"
-    running(kubectl, "f", "for i in 1 2 3; do echo $i; sleep 0.3; done")
-    assert kubectl("logs", "-f", "f") == "1\n2\n3\n"
+    running(kubectl, "f", 'echo 1; until test -e "$HOME/go"; do sleep 0.05; done; echo 2')
+    following = kubectl.started("logs", "-f", "f")
+    assert following.stdout is not None
+    assert following.stdout.readline() == "1\n"
+    kubectl("exec", "f", "--", "sh", "-c", 'touch "$HOME/go"')
+    assert following.communicate(timeout=40)[0] == "2\n"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

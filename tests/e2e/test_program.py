@@ -167,10 +167,10 @@ def test_merge_adds_the_context_and_delete_takes_it_away(up: Up, tmp_path: pathl
 def test_after_kill_9_everything_acknowledged_is_there_and_pods_are_taken_over(up: Up, tmp_path: pathlib.Path) -> None:
     up.start()
     kubectl = Kubectl(up.directory / "kubeconfig", tmp_path)
-    starts = tmp_path / "starts"
+    starts, go = tmp_path / "starts", tmp_path / "go"
     until(lambda: kubectl.run("get", "serviceaccount", "default", check=False).returncode == 0, "a service account")
     kubectl("create", "configmap", "kept", "--from-literal=a=1")
-    for name, script in (("long", "exec sleep 3000"), ("short", "sleep 3; exit 5")):
+    for name, script in (("long", "exec sleep 3000"), ("short", f"until test -e {go}; do sleep 0.05; done; exit 5")):
         kubectl.apply(
             {
                 "apiVersion": "v1",
@@ -187,6 +187,7 @@ def test_after_kill_9_everything_acknowledged_is_there_and_pods_are_taken_over(u
         )
         kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Running", "--timeout=30s")
     up.kill()
+    go.touch()
     up.start()
     assert kubectl.json("get", "configmap", "kept")["data"] == {"a": "1"}
     kubectl("wait", "pod/short", "--for=jsonpath={.status.phase}=Failed", "--timeout=30s")

@@ -309,20 +309,20 @@ async def test_who_pushes_learns_that_the_client_left(server: HttpServer, client
     body = await client.open(origin(server), "GET", "/push", {})
     await body.read()
     await body.close()
-    await asyncio.wait_for(app.lost.wait(), 2)
+    await asyncio.wait_for(app.lost.wait(), 10)
     app.sinks[0].write(b"nobody")
 
 
 async def test_a_slow_reader_is_seen_in_what_is_buffered(server: HttpServer, app: App) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1)
     writer.write(b"GET /push HTTP/1.1\r\n\r\n")
-    await asyncio.wait_for(app.pushing.wait(), 2)
+    await asyncio.wait_for(app.pushing.wait(), 10)
     for _ in range(64):
         app.sinks[0].write(b"x" * 1_000_000)
     await asyncio.sleep(0.01)
     assert app.sinks[0].buffered_bytes > 10_000_000
     writer.transport.abort()
-    await asyncio.wait_for(app.lost.wait(), 2)
+    await asyncio.wait_for(app.lost.wait(), 10)
 
 
 async def test_a_streamed_body_comes_whole(server: HttpServer, client: HttpClient) -> None:
@@ -334,7 +334,7 @@ async def test_a_stream_is_closed_when_the_client_leaves(server: HttpServer, cli
     body = await client.open(origin(server), "GET", "/follow", {})
     assert await body.read() == b"first"
     await body.close()
-    await asyncio.wait_for(app.endless.closed.wait(), 2)
+    await asyncio.wait_for(app.endless.closed.wait(), 10)
 
 
 UPGRADE = {"connection": "Upgrade", "upgrade": "test"}
@@ -382,7 +382,7 @@ async def test_a_handler_whose_client_left_is_ended_when_the_server_stops(app: A
     async with serving(app) as server:
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET /hangs HTTP/1.1\r\n\r\n")
-        await asyncio.wait_for(app.hanging.wait(), 2)
+        await asyncio.wait_for(app.hanging.wait(), 10)
         writer.transport.abort()
         await asyncio.sleep(0.01)
         assert not app.lost.is_set()
@@ -390,7 +390,7 @@ async def test_a_handler_whose_client_left_is_ended_when_the_server_stops(app: A
 
 
 async def test_stopping_does_not_wait_for_a_followed_stream(client: HttpClient, app: App) -> None:
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         async with HttpServer(app, clock=SystemClock(), stop_seconds=30) as server:
             followed = await client.open(origin(server), "GET", "/follow", {})
             assert await followed.read() == b"first"
@@ -417,16 +417,15 @@ async def test_a_head_that_only_drips_is_hung_up_on(app: App) -> None:
     async with HttpServer(app, clock=clock) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET /a HTTP/1.1\r\n")
-        with contextlib.suppress(ConnectionError):
-            async with asyncio.timeout(5):
-                while not reader.at_eof():
-                    writer.write(b"x: y\r\n")
-                    await writer.drain()
-                    await clock.advance(10)
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(0.01):
-                            assert await reader.read(1) == b""
+        async with asyncio.timeout(10):
+            while not server.connections:  # noqa: ASYNC110 - the kernel tells of a new connection when it likes
+                await asyncio.sleep(0.001)
+        while server.connections and clock.monotonic() < 200:
+            writer.write(b"x: y\r\n")
+            await clock.advance(10)
         assert clock.monotonic() < 120
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
         writer.close()
 
 
