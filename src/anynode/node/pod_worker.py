@@ -24,9 +24,11 @@ from anynode.api.objects import (
     Object,
     ResourceVersion,
     Uid,
+    annotations_of,
     get_path,
     is_deleting,
     key_of,
+    labels_of,
     meta,
     resource_version_of,
 )
@@ -136,7 +138,9 @@ class PodWorker:
     # -- what happens from outside
 
     def update(self, pod: Object) -> None:
-        """The API object changed."""
+        """The API object changed; volumes that show its labels or annotations follow at once."""
+        if self._refresh_at < float("inf") and _shown(self.pod) != _shown(pod):
+            self._refresh_at = self._context.clock.monotonic()
         self.pod = pod
         self.state.pod = pod
         old_grace = self._grace
@@ -423,7 +427,10 @@ class PodWorker:
     async def _refresh(self) -> None:
         """Show running containers what ConfigMaps, Secrets, tokens and the pod's own fields say now."""
         context = self._context
-        if context.clock.monotonic() < self._refresh_at or not isinstance(context.provider, VolumeUpdates):
+        wait_seconds = self._refresh_at - context.clock.monotonic()
+        if wait_seconds > 0 or not isinstance(context.provider, VolumeUpdates):
+            if 0 < wait_seconds < float("inf"):
+                context.engine.wake(self, wait_seconds)
             return
         self._refresh_at = context.clock.monotonic() + REFRESH_SECONDS
         context.engine.wake(self, REFRESH_SECONDS)
@@ -742,3 +749,8 @@ class PodWorker:
             self._context.removed(self)
         elif is_deleting(self.pod):
             self._context.engine.changed(self)
+
+
+def _shown(pod: Object) -> tuple[Object, Object]:
+    """What of a pod may change and the downward API shows in volumes."""
+    return labels_of(pod), annotations_of(pod)

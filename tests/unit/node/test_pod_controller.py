@@ -323,6 +323,28 @@ async def test_volumes_are_looked_at_again(node: Harness, tmp_path: pathlib.Path
         assert shown == [b"new"]
 
 
+async def test_volumes_show_changed_labels_at_once(node: Harness, tmp_path: pathlib.Path) -> None:
+    shown: list[bytes] = []
+
+    class Live(SimProvider):
+        async def update_volumes(self, uid: Uid, volumes: Sequence[Volume]) -> None:
+            shown.extend(file.content for each in volumes for file in each.files or ())
+
+    node.sim = Live(ProviderSettings(node="node-1", cluster_id="c", data_dir=tmp_path), clock=node.clock)
+    label = {"path": "l", "fieldRef": {"fieldPath": "metadata.labels['a']"}}
+    async with node.run():
+        await node.create(pod(volumes=[{"name": "v", "downwardAPI": {"items": [label]}}]))
+        await node.clock.advance(5)
+        assert shown == []
+        await node.client.patch(PODS, KEY, {"metadata": {"labels": {"a": "b"}}})
+        await node.clock.advance(1)
+        assert shown == [b"b"]
+        await node.clock.advance(58)
+        assert shown == [b"b"]
+        await node.clock.advance(2)
+        assert shown == [b"b", b"b"]
+
+
 async def test_resources_of_a_running_pod_are_written_with_the_next_news(node: Harness) -> None:
     asks = {"requests": {"cpu": "100m", "memory": "1Mi"}}
     async with node.run():
