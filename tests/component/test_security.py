@@ -199,3 +199,13 @@ async def test_certificates_count_for_what_they_were_made(server: ApiServerProce
     for pair in (authority.server_certificate(["localhost"], name="root"), other.client_certificate("root", [MASTERS])):
         with pytest.raises(ConnectionError):
             await who(server, context(pair))
+
+
+@pytest.mark.parametrize(
+    "amount", ["0" * 3_000 + "x", "1" * 4_299, "1" * 5_000, "1e999999999", "1e-999999999", "1" * 4_000 + "Ei"]
+)
+async def test_amounts_of_any_length_are_answered(server: ApiServerProcess, amount: str) -> None:
+    container = {"name": "c", "image": "i", "resources": {"requests": {"memory": amount}}}
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [container]}}
+    status, said = await ask(server, ADMIN, "POST", "/api/v1/namespaces/default/pods?dryRun=All", pod)
+    assert status < 500, said

@@ -14,7 +14,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-_QUANTITY = re.compile(r"([+-]?)(0*)([0-9]*)(\.[0-9]*)?([eEinumkKMGTP]*[-+]?[0-9]*)")
+_QUANTITY = re.compile(r"([+-]?)(0*+)([0-9]*+)(\.[0-9]*+)?+([eEinumkKMGTP]*+[-+]?[0-9]*+)")
+"""Possessive: with ways back, a few thousand zeros before a wrong letter take minutes."""
 _DECIMAL_SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY_SUFFIXES = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _DECIMAL_PRINTED = {exponent: suffix for suffix, exponent in _DECIMAL_SUFFIXES.items()}

@@ -169,3 +169,11 @@ def test_a_duration_printed_and_read_is_the_same(nanoseconds: int) -> None:
 )  # fmt: skip
 def test_ages_as_kubectl_prints_them(seconds: float, printed: str) -> None:
     assert formats.human_duration(seconds) == printed
+
+
+@pytest.mark.parametrize(
+    "text", ["0" * 20_000 + "x", "0" * 9_000 + "1" * 9_000 + "x", "." + "1" * 20_000 + "E" * 20_000]
+)
+def test_a_wrong_quantity_is_refused_in_time_that_grows_with_its_length(text: str) -> None:
+    with pytest.raises(ValueError, match="quantit"):
+        formats.canonical_quantity(text)
