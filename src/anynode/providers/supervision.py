@@ -25,6 +25,8 @@ from anynode.providers.run_directory import run_directory
 SOCKET_PATH_BYTES = 100
 IDLE_SECONDS = 2.0
 CONNECT_TRIES = 5
+CLOSE_SECONDS = 1.0
+"""How long the rest of a user's input may take to reach the supervisor when the user has left."""
 LINE_BYTES = 64 * 1024 * 1024
 """More than the list of all the containers a node may have."""
 Exited = Callable[[supervisor.Key, dict[str, Any]], None]
@@ -154,8 +156,11 @@ class Session:
                 result = await self._copy_output(io)
         finally:
             self._writer.close()
-            with contextlib.suppress(OSError):
-                await self._writer.wait_closed()
+            try:
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._writer.wait_closed()
+            except OSError:  # also a time-out: input that nobody will read
+                self._writer.transport.abort()
         return result
 
     async def _copy_output(self, io: ExecIO) -> int | None:

@@ -20,6 +20,7 @@ import fcntl
 import json
 import os
 import resource
+import select
 import selectors
 import signal
 import socket
@@ -40,7 +41,10 @@ LINE_BYTES = 16 * 1024
 """Longer lines are cut in partial (P) entries, as containerd does."""
 CHUNK_BYTES = 64 * 1024
 BUFFER_BYTES = 1024 * 1024
-"""A session that is not read stops its command here; an attached reader this far behind is dropped."""
+"""A session that is not read stops its command here; an attached reader this far behind is dropped. Input that the
+program does not read stops here too."""
+HUNG_UP_SECONDS = 1.0
+"""How often a session that is not listened to, since its program takes no input, is asked whether it is still there."""
 DRAIN_SECONDS = 0.25
 """How long output is awaited from whoever still holds the pipe after the main process ended."""
 
@@ -277,6 +281,10 @@ class Supervisor:
         moments = [min(each.kill_at, each.drain_until) for each in (*self._by_pid.values(), *self._dying)]
         if not self._by_pid and not self._connections:
             moments.append(self._idle_since / 1e9 + self._idle_seconds)
+        if any(
+            each.process is not None and each.fd not in self._selector.get_map() for each in self._connections.values()
+        ):
+            moments.append(now + HUNG_UP_SECONDS)
         soonest = min(moments, default=float("inf"))
         return None if soonest == float("inf") else max(0.0, soonest - now)
 
@@ -356,14 +364,24 @@ class Supervisor:
         if process is not None and process.session is connection:
             for fd in process.outputs:
                 self._reading(process, fd, len(connection.outbox) <= BUFFER_BYTES)
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.outbox else 0)
-        if self._selector.get_key(connection.fd).events != wanted:
-            self._selector.modify(connection.fd, wanted, lambda: self._readable(connection))
+        full = process is not None and len(process.stdin_rest) > BUFFER_BYTES
+        if full and hung_up(connection.fd):
+            self._drop(connection)
+            return
+        wanted = (0 if full else selectors.EVENT_READ) | (selectors.EVENT_WRITE if connection.outbox else 0)
+        known = self._selector.get_map().get(connection.fd)
+        if known is not None and known.events == wanted:
+            return
+        if known is not None:
+            self._selector.unregister(connection.fd)
+        if wanted:
+            self._watch(connection.fd, wanted, lambda: self._readable(connection))
 
     def _drop(self, connection: Connection) -> None:
         if self._connections.pop(connection.fd, None) is None:
             return
-        self._selector.unregister(connection.fd)
+        if connection.fd in self._selector.get_map():
+            self._selector.unregister(connection.fd)
         connection.sock.close()
         process = connection.process
         if process is None:
@@ -641,6 +659,13 @@ class Supervisor:
             with open(temporary, "w") as file:
                 json.dump(state, file)
             os.rename(temporary, process.state_path)
+
+
+def hung_up(fd: int) -> bool:
+    """Whether the other side of a socket is gone, found out without reading."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))
 
 
 def birth_of(pid: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ import pytest
 
 from anynode.aio.tasks import Supervisor as Tasks
 from anynode.providers.supervision import Supervision
-from anynode.providers.supervisor import EXIT, FRAME, STDOUT, Key
+from anynode.providers.supervisor import EXIT, FRAME, STDIN, STDIN_END, STDOUT, Key
 
 
 class News:
@@ -104,3 +105,52 @@ async def test_a_node_with_very_many_containers_can_list_them(
     for name in names:
         await link.ask("stop", uid="u", container=name, attempt=0, grace=0)
         assert await news.exit_code(name) == 137
+
+
+def memory_bytes(pid: int) -> int:
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def flooded(directory: pathlib.Path, *argv: str) -> tuple[int, asyncio.StreamWriter]:
+    """A session whose program was given input until nobody took more; the program's pid and the session."""
+    reader, writer = await asyncio.open_unix_connection(str(directory / "supervisor.sock"))
+    writer.write(json.dumps({"id": 1, "op": "exec", **program(directory, *argv), "stdin": True}).encode() + b"\n")
+    pid = json.loads(await reader.readline())["pid"]
+    frame = FRAME.pack(STDIN, 64 * 1024) + bytes(64 * 1024)
+    with contextlib.suppress(TimeoutError):
+        for _ in range(1_000):
+            writer.write(frame)
+            async with asyncio.timeout(0.5):
+                await writer.drain()
+    return pid, writer
+
+
+async def test_input_that_nobody_reads_is_not_piled_up(link: Supervision, tmp_path: pathlib.Path) -> None:
+    await start(link, tmp_path, "c", "sleep", "60")
+    supervisor = parent_of((await link.ask("list"))["running"][0][3])
+    before = memory_bytes(supervisor)
+    pid, writer = await flooded(tmp_path, "sleep", "60")
+    assert memory_bytes(supervisor) - before < 16 * 1024 * 1024
+    writer.transport.abort()  # who is not read is all the same missed
+    async with asyncio.timeout(10):
+        while pathlib.Path(f"/proc/{pid}").exists():
+            await asyncio.sleep(0.02)
+    await link.ask("stop", uid="u", container="c", attempt=0, grace=0)
+
+
+async def test_input_goes_on_when_it_is_read_again(link: Supervision, tmp_path: pathlib.Path) -> None:
+    request = program(tmp_path, "sh", "-c", "sleep 0.3; wc -c")
+    reader, writer = await asyncio.open_unix_connection(str(tmp_path / "supervisor.sock"))
+    writer.write(json.dumps({"id": 1, "op": "exec", **request, "stdin": True}).encode() + b"\n")
+    await reader.readline()
+    for _ in range(160):
+        writer.write(FRAME.pack(STDIN, 64 * 1024) + bytes(64 * 1024))
+        await writer.drain()
+    writer.write(FRAME.pack(STDIN_END, 0))
+    kind, length = FRAME.unpack(await reader.readexactly(FRAME.size))
+    assert (kind, (await reader.readexactly(length)).strip()) == (STDOUT, str(160 * 64 * 1024).encode())
+    writer.close()
+
+
+def parent_of(pid: int) -> int:
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
