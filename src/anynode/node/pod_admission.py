@@ -8,7 +8,7 @@ kubelet ``pkg/kubelet/lifecycle/predicate.go``, ``pkg/kubelet/sysctl/allowlist.g
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from anynode.api.formats import Quantity
 from anynode.api.objects import Object, get_path
@@ -29,8 +29,12 @@ SAFE_SYSCTLS = (
     "net.ipv4.tcp_wmem",
 )
 AFFINITY = ("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
+PORTS = ("NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports")
+EVERY_ADDRESS = "0.0.0.0"
 NOTHING = Quantity.parse("0")
 Refusal = tuple[str, str]
+HostPort = tuple[str, str, int]
+"""Address, protocol and port a container wants of the host."""
 
 
 def refusal(
@@ -42,6 +46,7 @@ def refusal(
     allocatable: Mapping[str, str],
     used: Mapping[str, Quantity],
     pod_count: int,
+    taken_ports: Iterable[HostPort] = (),
 ) -> Refusal | None:
     """Reason and message, or None when the pod may run beside ``pod_count`` others that have ``used`` so much."""
     wanted = get_path(pod, "spec", "os", "name")
@@ -51,9 +56,35 @@ def refusal(
         name = sysctl["name"].replace("/", ".")
         if not any(fnmatch.fnmatch(name, each) for each in SAFE_SYSCTLS):
             return "SysctlForbidden", f'forbidden sysctl: "{name}" not allowlisted'
+    lacking = _lacks(pod, allocatable, used, pod_count)
+    if lacking is not None:
+        return lacking
     if not _fits_selector(pod, node_name, node_labels):
         return AFFINITY
-    return _lacks(pod, allocatable, used, pod_count)
+    return PORTS if _collide(host_ports(pod), taken_ports) else None
+
+
+def host_ports(pod: Object) -> frozenset[HostPort]:
+    """The ports of the host a pod takes for itself."""
+    spec = pod["spec"]
+    sidecars = [each for each in spec.get("initContainers") or () if each.get("restartPolicy") == "Always"]
+    return frozenset(
+        (port.get("hostIP") or EVERY_ADDRESS, port.get("protocol") or "TCP", port["hostPort"])
+        for container in (*spec["containers"], *sidecars)
+        for port in container.get("ports") or ()
+        if port.get("hostPort")
+    )
+
+
+def _collide(wanted: frozenset[HostPort], taken: Iterable[HostPort]) -> bool:
+    """Whether one of ``wanted`` is ``taken``; every address stands for each."""
+    if not wanted:
+        return False
+    return any(
+        ours[1:] == theirs[1:] and (ours[0] == theirs[0] or EVERY_ADDRESS in (ours[0], theirs[0]))
+        for theirs in taken
+        for ours in wanted
+    )
 
 
 def _fits_selector(pod: Object, node_name: str, labels: Mapping[str, str]) -> bool:

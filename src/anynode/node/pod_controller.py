@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Mapping
 
@@ -79,6 +80,7 @@ class PodController:
         self._workers: dict[Uid, PodWorker] = {}
         self._by_key: dict[ObjectKey, Uid] = {}
         self._used: dict[str, Quantity] = {}
+        self._ports: dict[Uid, frozenset[pod_admission.HostPort]] = {}
         self._requests: dict[Uid, dict[str, Quantity]] = {}
         self._context = PodContext(
             node_name=settings.node_name,
@@ -193,6 +195,7 @@ class PodController:
             allocatable=self._settings.allocatable,
             used=self._used,
             pod_count=len(self._requests),
+            taken_ports=itertools.chain.from_iterable(self._ports.values()),
         )
         if refusal is None:
             self._account(uid_of(pod), pod)
@@ -203,10 +206,14 @@ class PodController:
             return
         amounts = {name: Quantity.parse(text) for name, text in pod_status.pod_requests(pod).items()}
         self._requests[uid] = amounts
+        ports = pod_admission.host_ports(pod)
+        if ports:
+            self._ports[uid] = ports
         for name, amount in amounts.items():
             self._used[name] = self._used[name] + amount if name in self._used else amount
 
     def _release(self, uid: Uid) -> None:
+        self._ports.pop(uid, None)
         for name, amount in self._requests.pop(uid, {}).items():
             self._used[name] = self._used[name] - amount
 

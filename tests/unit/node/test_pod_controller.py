@@ -477,3 +477,14 @@ async def test_pods_are_found_with_the_status_the_node_knows(node: Harness) -> N
 )
 def test_patches_say_only_what_differs(current: dict[str, Any], wanted: dict[str, Any], patch: dict[str, Any]) -> None:
     assert status_patch(current, wanted) == patch
+
+
+async def test_a_host_port_is_free_again_when_its_pod_has_ended(node: Harness) -> None:
+    wants = pod(container("main", ports=[{"containerPort": 80, "hostPort": 80, "protocol": "TCP"}]))
+    async with node.run():
+        await node.create({**wants, "spec": {**wants["spec"], "restartPolicy": "Never"}}, name="first", run_for="10s")
+        await node.create(wants, name="second")
+        assert (node.status("second")["phase"], node.status("second")["reason"]) == ("Failed", "NodePorts")
+        await node.clock.advance(15)
+        await node.create(wants, name="third")
+        assert node.status("third")["phase"] == "Running"

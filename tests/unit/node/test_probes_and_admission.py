@@ -11,7 +11,7 @@ from anynode.aio.tasks import Supervisor
 from anynode.api.formats import Quantity
 from anynode.api.objects import Object
 from anynode.node.handlers import HandlerError, HandlerFailed, resolve_port
-from anynode.node.pod_admission import refusal
+from anynode.node.pod_admission import HostPort, host_ports, refusal
 from anynode.node.probes import ProbeKind, Prober, ProbeRun
 from anynode.testing.clock import FakeClock
 
@@ -214,6 +214,31 @@ def test_extended_resources_the_node_does_not_have_are_not_its_business() -> Non
     assert found() is None
     assert found(**{"example.com/dongle": "1"}) == "OutOfexample.com/dongle"
     assert found(**{"hugepages-2Mi": "1Mi"}) == "OutOfhugepages-2Mi"
+
+
+@pytest.mark.parametrize(
+    ("taken", "refused"),
+    [
+        ([], False),
+        ([("0.0.0.0", "TCP", 80)], True),
+        ([("127.0.0.1", "TCP", 80)], True),
+        ([("127.0.0.9", "TCP", 80)], False),
+        ([("0.0.0.0", "UDP", 80), ("0.0.0.0", "TCP", 81)], False),
+    ],
+)
+def test_a_port_of_the_host_is_given_once(taken: list[HostPort], refused: bool) -> None:
+    ports = [{"containerPort": 1, "hostPort": 80, "hostIP": "127.0.0.1"}, {"containerPort": 2}]
+    obj = pod(container("main", ports=ports))
+    found = refusal(
+        obj, node_name="n", node_labels={}, node_os="linux", allocatable={}, used={}, pod_count=0, taken_ports=taken
+    )
+    assert (found is not None and found[0] == "NodePorts") == refused
+    sidecar = {
+        "name": "s",
+        "restartPolicy": "Always",
+        "ports": [{"containerPort": 5, "hostPort": 5, "protocol": "UDP"}],
+    }
+    assert host_ports(pod(initContainers=[sidecar])) == {("0.0.0.0", "UDP", 5)}
 
 
 def test_a_full_node_takes_no_more() -> None:
