@@ -73,6 +73,10 @@ def _protobuf_varint(value: int) -> bytes:
     return bytes((*out, value))
 
 
+MOST_BYTES = 1 << 20
+"""Of an answer of ten bytes; what runs in the pod may say anything."""
+
+
 class Answer:
     """Bytes of the server in, the health status out."""
 
@@ -84,6 +88,8 @@ class Answer:
     def feed(self, data: bytes) -> bool:
         """Whether nothing more is to be expected; raises ``ValueError`` when the server ends the call otherwise."""
         self._buffer += data
+        if len(self._buffer) > MOST_BYTES or len(self._message) > MOST_BYTES:
+            raise ValueError("the answer is too long")
         while len(self._buffer) >= HEADER_BYTES:
             length = int.from_bytes(self._buffer[:3], "big")
             if len(self._buffer) < HEADER_BYTES + length:
@@ -104,6 +110,8 @@ class Answer:
 
     def _take(self, payload: bytes, flags: int) -> None:
         if flags & PADDED:
+            if not payload or payload[0] >= len(payload):
+                raise ValueError("a frame has more padding than bytes")
             payload = payload[1 : len(payload) - payload[0]]
         self._message += payload
         if len(self._message) < MESSAGE_PREFIX_BYTES:

@@ -150,3 +150,19 @@ async def test_a_handler_without_action_is_an_error(handlers: Handlers) -> None:
         await probe(handlers, {})
     with pytest.raises(HandlerError, match="invalid handler"):
         await handlers.run(pod(), container("main"), {}, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        bytes((0, 0, 0, grpc_health.DATA, grpc_health.PADDED, 0, 0, 0, grpc_health.STREAM)),
+        bytes((0, 0, 1, grpc_health.DATA, grpc_health.PADDED, 0, 0, 0, grpc_health.STREAM, 200)),
+        (b"\0\x40\0" + bytes((grpc_health.DATA, 0, 0, 0, 0, grpc_health.STREAM)) + b"\xff" * 0x4000) * 100,
+    ],
+    ids=["padding of nothing", "more padding than bytes", "no end"],
+)
+def test_a_health_answer_that_is_none_is_an_error_of_the_pod(frames: bytes) -> None:
+    answer = grpc_health.Answer()
+    with pytest.raises(ValueError, match=r"padding|too long"):
+        for at in range(0, len(frames), 0x4009):
+            answer.feed(frames[at : at + 0x4009])
