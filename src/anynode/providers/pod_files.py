@@ -25,6 +25,13 @@ DATA = "..data"
 _SERIAL = re.compile(r"\.\.[0-9]+")
 
 
+def make_private(directory: pathlib.Path) -> None:
+    """Make a directory that only its owner may enter, and what is missing above it, whatever the process's mask."""
+    for each in (*reversed(directory.parents), directory):
+        if not each.is_dir():
+            each.mkdir(mode=0o700, exist_ok=True)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ContainerFiles:
     """Paths of one container."""

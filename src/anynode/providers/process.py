@@ -106,7 +106,7 @@ class ProcessProvider:
     @contextlib.asynccontextmanager
     async def _run(self, reports: ReportSink) -> AsyncIterator[None]:
         self._sink = reports
-        await asyncio.to_thread(self._directory.mkdir, parents=True, exist_ok=True, mode=0o700)
+        await asyncio.to_thread(pod_files.make_private, self._directory)
         await asyncio.to_thread(applets.install, self._applets)
         supervision = Supervision(self._settings.data_dir, self._exited)
         self._supervision = supervision

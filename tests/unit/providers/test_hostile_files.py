@@ -16,7 +16,7 @@ from anynode.aio.clock import SystemClock
 from anynode.provider import LogOptions, ProviderError, VolumeFile
 from anynode.providers import supervisor
 from anynode.providers.container_logs import LogReader, last_output, open_log
-from anynode.providers.pod_files import write_files
+from anynode.providers.pod_files import make_private, write_files
 
 OLD = [VolumeFile(path="a", content=b"1", mode=0o644)]
 NEW = [VolumeFile(path="a", content=b"2", mode=0o644)]
@@ -93,3 +93,14 @@ def test_nobody_else_may_command_the_supervisor_whatever_the_mask(tmp_path: path
             break
         time.sleep(0.02)
     assert not path.exists()
+
+
+def test_a_nodes_directories_are_closed_to_others_whatever_the_mask(tmp_path: pathlib.Path) -> None:
+    before = os.umask(0)
+    try:
+        make_private(tmp_path / "nodes" / "n" / "pods")
+        make_private(tmp_path / "nodes" / "n" / "pods")
+    finally:
+        os.umask(before)
+    for each in ("nodes", "nodes/n", "nodes/n/pods"):
+        assert stat.S_IMODE((tmp_path / each).stat().st_mode) == 0o700

@@ -134,7 +134,7 @@ async def test_input_that_nobody_reads_is_not_piled_up(link: Supervision, tmp_pa
     writer.transport.abort()  # who is not read is all the same missed
     async with asyncio.timeout(10):
         while pathlib.Path(f"/proc/{pid}").exists():
-            await asyncio.sleep(0.02)
+            await link.ask("list")
     await link.ask("stop", uid="u", container="c", attempt=0, grace=0)
 
 
