@@ -13,6 +13,7 @@ import pathlib
 import platform
 import statistics
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,7 +81,26 @@ def lives(scale: float) -> Iterator[Row]:
     yield "POST to Running on a virtual node (sim)", f"{row['ops']:,.0f} /s", "1,000 /s"
 
 
-PARTS = {"start": starting, "requests": requests, "bind": binding, "run": lives}
+RENEWALS = 'apiserver_request_total{verb="update",resource="leases.coordination.k8s.io"}'
+
+
+def keeping_alive(scale: float) -> Iterator[Row]:
+    """Heartbeats of a whole cluster's nodes: measured on as many as start quickly, the rest extrapolated."""
+    nodes, seconds = int(3000 * scale), 30.0
+    with target.running("--nodes", str(nodes), "--provider", "sim") as server:
+        time.sleep(10.0)  # every node has begun to beat
+        began, used, renewed = time.monotonic(), server.cpu_seconds(), server.metrics()[RENEWALS]
+        time.sleep(seconds)
+        took = time.monotonic() - began
+        share, rate = (server.cpu_seconds() - used) / took, (server.metrics()[RENEWALS] - renewed) / took
+        memory, started = server.memory_mib(), server.start_seconds
+    found = (
+        f"{nodes:,} nodes: {share:.0%} of a core, {rate:,.0f} renewals/s, {memory:.0f} MB, started in {started:.0f} s"
+    )
+    yield "nodes kept alive by one process", f"{found}; extrapolated to a core: {nodes / share:,.0f}", "50,000"
+
+
+PARTS = {"start": starting, "requests": requests, "bind": binding, "run": lives, "alive": keeping_alive}
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import os
@@ -12,6 +13,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from anynode.aio.clock import SystemClock
+from anynode.api.wire import ApiRequest
+from anynode.client.config import ClientConfig
+from anynode.client.http import HttpTransport
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,20 @@ class Target:
         """User and system time the process has used."""
         fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / 100
+
+    def metrics(self) -> dict[str, float]:
+        """What the API server counts, by name and labels as it prints them."""
+
+        async def read() -> str:
+            transport = HttpTransport(ClientConfig.load(self.kubeconfig), clock=SystemClock())
+            try:
+                response = await transport.send(ApiRequest(method="GET", path="/metrics"))
+            finally:
+                await transport.close()
+            return response.encoded().decode()
+
+        lines = [line for line in asyncio.run(read()).splitlines() if line and not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 def _anynode(*words: str) -> str:

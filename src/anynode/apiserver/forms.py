@@ -17,8 +17,8 @@ from anynode.api.objects import Object
 from anynode.api.resources import Resource
 from anynode.apiserver import printers
 from anynode.apiserver.negotiation import Accepted
-from anynode.registry.encoding import head_of
-from anynode.registry.items import Form, Item
+from anynode.registry.encoding import head_of, pieces_behind
+from anynode.registry.items import WHOLE, Form, Item
 from anynode.registry.kinds import View
 from anynode.storage.types import Revision
 
@@ -43,7 +43,7 @@ def _bookmark(api_version: str, kind: str, revision: Revision, initial_events_en
 class WholeForm:
     """Objects as they are stored."""
 
-    key = ""
+    key = WHOLE
     special_first = False
 
     def __init__(self, resource: Resource) -> None:
@@ -61,11 +61,11 @@ class WholeForm:
 
     def join(self, items: Sequence[Item], metadata: Mapping[str, Any]) -> bytes:
         head = self._head
-        return (
-            _list_head(self._resource.api_version, self._resource.list_kind, metadata)
-            + b",".join([b"{" + item.encoded[head:] for item in items])
-            + b"]}"
-        )
+        pieces: list[bytes | memoryview] = []
+        for item in items:
+            pieces.append(b",{" if pieces else b"{")
+            pieces.extend(pieces_behind(item.value, head, item.revision))
+        return b"".join([_list_head(self._resource.api_version, self._resource.list_kind, metadata), *pieces, b"]}"])
 
 
 class ConvertedForm:

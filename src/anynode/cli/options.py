@@ -89,6 +89,7 @@ def run_loop(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None
 
     # Objects are many, long-lived and free of cycles: looking for garbage rarely halves the cost of reading a watch.
     gc.set_threshold(20_000, 20, 50)
+    gc.freeze()  # modules and classes stay for good
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(guarded())
 

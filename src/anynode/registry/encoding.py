@@ -1,9 +1,9 @@
 """Objects as stored bytes: metadata in upstream's order, and a hole where the resource version belongs.
 
-What is stored says ``"resourceVersion":""``; the revision a write gets is put into that hole, so the bytes every reader
-is served are made once per write. The hole is unmistakable: inside a JSON string its quotation marks would be escaped,
-and nothing before ``metadata.resourceVersion`` is structured. Every object begins with ``kind`` and ``apiVersion``, so
-that an item of a list is the object's bytes behind a head of fixed length.
+What is stored says ``"resourceVersion":""``; the revision a write got is put into that hole when the bytes are served,
+once per event or answer: one copy in memory serves storage and readers. The hole is unmistakable: inside a JSON string
+its quotation marks would be escaped, and nothing before ``metadata.resourceVersion`` is structured. Every object begins
+with ``kind`` and ``apiVersion``, so that an item of a list is the object's bytes behind a head of fixed length.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ def with_revision(value: bytes, revision: Revision) -> bytes:
     return value.replace(HOLE, b'"resourceVersion":"%d"' % revision, 1)
 
 
-def with_other_revision(encoded: bytes, old: Revision, new: Revision) -> bytes:
-    """Served bytes of revision ``old`` that say ``new``."""
-    return encoded.replace(b'"resourceVersion":"%d"' % old, b'"resourceVersion":"%d"' % new, 1)
+def pieces_behind(value: bytes, head: int, revision: Revision) -> tuple[bytes, memoryview]:
+    """What ``with_revision`` gives from byte ``head`` on, for a join: its beginning, and the rest where it lies."""
+    end = value.index(HOLE) + len(HOLE) - 1
+    return b"%b%d" % (value[head:end], revision), memoryview(value)[end:]
 
 
 def object_with_revision(stored: Object, revision: Revision) -> Object:

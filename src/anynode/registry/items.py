@@ -1,7 +1,8 @@
 """One object of the cache and one change of it, each with the bytes every reader is served.
 
-An ``Item`` is immutable: bytes with the resource version, revision, and what selectors look at, read from the decoded
-object when first asked for. A ``CacheEvent`` renders itself at most once per (type, form) whoever watches.
+An ``Item`` is immutable: the stored bytes (the storage's own, not a copy), revision, and what selectors look at, read
+from the decoded object when first asked for. A ``CacheEvent`` renders itself at most once per (type, form)
+whoever watches.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import orjson
 
 from anynode.api.objects import Object
 from anynode.api.wire import WatchEvent
-from anynode.registry.encoding import object_with_revision, with_other_revision, with_revision
+from anynode.registry.encoding import object_with_revision, with_revision
 from anynode.storage.types import Record, Revision
 
 ADDED, MODIFIED, DELETED, BOOKMARK, ERROR = "ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"
 
+WHOLE = ""
+"""The key of the form that shows objects as they are."""
 Fields = Callable[[Object], Mapping[str, str]]
 """An object's field-selector values by label, ``metadata.name`` and ``metadata.namespace`` excepted."""
 
@@ -32,17 +35,17 @@ class Item:
         "_obj",
         "_retired",
         "_stored",
-        "encoded",
         "key",
         "name",
         "namespace",
         "revision",
+        "value",
     )
 
-    def __init__(self, key: str, encoded: bytes, revision: Revision, *, stored: Object | None = None) -> None:
+    def __init__(self, key: str, value: bytes, revision: Revision, *, stored: Object | None = None) -> None:
         self.key = key
         self.namespace, _, self.name = key.rpartition("/")
-        self.encoded = encoded
+        self.value = value
         self.revision = revision
         self._stored = stored
         self._obj: Object | None = None
@@ -55,7 +58,12 @@ class Item:
     def of_record(cls, key: str, record: Record) -> Item:
         """The item of a stored record; takes the decoded object over from it."""
         stored, record.decoded = record.decoded, None
-        return cls(key, with_revision(record.value, record.mod_revision), record.mod_revision, stored=stored)
+        return cls(key, record.value, record.mod_revision, stored=stored)
+
+    @property
+    def encoded(self) -> bytes:
+        """The JSON every reader is served: a copy of the stored bytes with the resource version in its place."""
+        return with_revision(self.value, self.revision) if self.revision else self.value
 
     @property
     def object(self) -> Object:
@@ -108,7 +116,7 @@ class Item:
 
     def at(self, revision: Revision) -> Item:
         """The same object saying another revision, as watchers are told of what left their selector."""
-        moved = Item(self.key, with_other_revision(self.encoded, self.revision, revision), revision)
+        moved = Item(self.key, self.value, revision)
         moved._labels, moved._fields = self._labels, self._fields
         return moved
 
@@ -187,18 +195,21 @@ class CacheEvent:
 
 
 def event_of(kind: str, item: Item, form: Form) -> WatchEvent:
-    encoded = form.item(item)
-    return ItemEvent(kind, item) if encoded is item.encoded else WatchEvent(kind, encoded=encoded)
+    return ItemEvent(kind, item) if form.key == WHOLE else WatchEvent(kind, encoded=form.item(item))
 
 
 class ItemEvent(WatchEvent):
-    """An event that shows an item as it is: shares its bytes and, in process, its decoded object."""
+    """An event that shows an item as it is: makes bytes only for who reads bytes, shares the decoded object."""
 
     __slots__ = ("_item",)
 
     def __init__(self, kind: str, item: Item) -> None:
-        super().__init__(kind, encoded=item.encoded)
+        super().__init__(kind, encoded=b"")
         self._item = item
+
+    @property
+    def encoded(self) -> bytes:
+        return self._item.encoded
 
     @property
     def object(self) -> Object:

@@ -19,7 +19,7 @@ from anynode.api import errors
 from anynode.api.objects import Object, meta
 from anynode.api.wire import User
 from anynode.registry import deletion
-from anynode.registry.encoding import canonical, encode, with_revision
+from anynode.registry.encoding import canonical, encode
 from anynode.registry.items import Item
 from anynode.registry.kinds import Kind
 from anynode.registry.watch_cache import ResourceCache
@@ -371,7 +371,7 @@ class ResourceStore:
         record = await self._storage_delete(key, item.revision)
         if record is not None:
             self.on_removed(item.object)
-        return Item(key, with_revision(encode(stored), item.revision), item.revision, stored=stored)
+        return Item(key, encode(stored), item.revision, stored=stored)
 
     # --- delete
 
@@ -470,4 +470,4 @@ def _unwritten(key: str, stored: Object, revision: Revision | None = None) -> It
     if revision is None:
         value = {**stored, "metadata": {k: v for k, v in stored["metadata"].items() if k != "resourceVersion"}}
         return Item(key, encode(value), Revision(0))
-    return Item(key, with_revision(encode(stored), revision), revision)
+    return Item(key, encode(stored), revision)

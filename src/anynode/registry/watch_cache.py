@@ -32,6 +32,7 @@ EVENT_BYTES = 700
 """What an event weighs beside its object's bytes."""
 RESUME_REVISIONS = 2_000
 """How much of the store's history is read again at start, so that clients resume over a restart."""
+SLICE_KEYS = 512
 MOST_DECODED = 1_000
 """Events of one resource whose objects are kept decoded beside their bytes: the last ones."""
 BOOKMARK_SECONDS = 60.0
@@ -74,7 +75,7 @@ class ResourceCache:
         moment = self._clock.monotonic()
         events = [self._applied(change, moment) for change in changes]
         self._events.extend(events)
-        self._event_bytes += sum(len(event.item.encoded) + EVENT_BYTES for event in events)
+        self._event_bytes += sum(len(event.item.value) + EVENT_BYTES for event in events)
         self.forget(moment)
         for listener in self.listeners:
             listener(events)
@@ -114,16 +115,22 @@ class ResourceCache:
             or self._event_bytes > MOST_EVENT_BYTES
         ):
             event = events.popleft()
-            self._event_bytes -= len(event.item.encoded) + EVENT_BYTES
+            self._event_bytes -= len(event.item.value) + EVENT_BYTES
             self._complete_after = event.revision
 
     # --- reading
 
     def scan(self, scope: str = "", start: str = "") -> Iterator[Item]:
-        """Items whose key begins with ``scope``, in key order, from ``start`` on."""
-        items = self.items
-        for key in self._range(self._keys, scope, start):
-            yield items[key]
+        """Items whose key begins with ``scope``, in key order, from ``start`` on; read without waiting in between.
+
+        Goes by slices: a page of a long list costs what is on it.
+        """
+        items, keys = self.items, self._keys
+        first = bisect.bisect_left(keys, max(scope, start))
+        end = bisect.bisect_left(keys, scope + "\U0010ffff") if scope else len(keys)
+        for begin in range(first, end, SLICE_KEYS):
+            for key in keys[begin : min(begin + SLICE_KEYS, end)]:
+                yield items[key]
 
     def _range(self, keys: list[str], scope: str, start: str) -> list[str]:
         first = bisect.bisect_left(keys, max(scope, start))
