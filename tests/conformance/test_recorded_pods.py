@@ -29,6 +29,8 @@ AS_ROOT = {"must not run as root"} if os.getuid() else set()
 """What only a node that runs as root refuses."""
 LOW_PORTS = {"links to services"} if lowest_port() > 1 else set()
 """What speaks of Services' ports below 1024, for which others stand in where those are closed."""
+RACES = {"postStart http to nothing fails": ".status.containerStatuses[0].state.terminated.exitCode"}
+"""What hangs on who is first: here the shell that sets its trap, or the hook that is refused at once."""
 START_SECONDS = 30.0
 
 pytestmark = [
@@ -63,6 +65,9 @@ def test_pods_live_as_under_a_real_kubelet(kubeconfig: pathlib.Path) -> None:
     here = [case for case in cases if case["name"] not in ELSEWHERE | AS_ROOT | LOW_PORTS]
     command = [sys.executable, str(PLAYER), str(TOOL), str(kubeconfig), "node-0"]
     played = subprocess.run(command, input=json.dumps(here).encode(), stdout=subprocess.PIPE, check=True)
-    differences = json.loads(played.stdout)
+    differences = {
+        name: [row for row in rows if name not in RACES or not row.startswith(RACES[name])]
+        for name, rows in json.loads(played.stdout).items()
+    }
     assert len(differences) > 50
     assert {name: rows for name, rows in differences.items() if rows} == {}

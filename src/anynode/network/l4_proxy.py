@@ -18,7 +18,7 @@ from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api.wire import ByteStream
 from anynode.network.routing import Balancer, Endpoint, Listen
-from anynode.network.splice import Side, StreamSide, join, join_streams
+from anynode.network.splice import Side, StreamSide, join, join_streams, reset
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class L4Proxy:
         for listen in tuple(self._servers):
             self.close(listen)
         for transport in tuple(self._fronts):
-            transport.abort()
+            reset(transport)
         await self._tasks.__aexit__(kind, error, trace)
 
     @property
@@ -95,7 +95,7 @@ class L4Proxy:
             try:
                 await serve(peer[0] if peer else "")
             except ConnectionError:
-                transport.abort()
+                reset(transport)
 
         self._tasks.start("connect", work)
 

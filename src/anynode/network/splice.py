@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from typing import cast
 
 from anynode.aio.http_stream import Gate, TransportStream
 from anynode.api.wire import ByteReader, ByteStream
+
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER of no time: what is closed is reset."""
 
 
 class Side(asyncio.Protocol):
@@ -55,7 +60,7 @@ class Side(asyncio.Protocol):
         if other is None or other.transport is None or other.lost:
             return
         if error is not None:
-            other.transport.abort()
+            reset(other.transport)
         else:
             other.transport.close()
 
@@ -81,12 +86,21 @@ class Side(asyncio.Protocol):
             self.transport.resume_reading()
 
 
+def reset(transport: asyncio.Transport) -> None:
+    """End the connection so that the peer cannot take it for complete, whether or not we have read all it sent."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+    transport.abort()
+
+
 def join(one: Side, other: Side) -> None:
     """Let bytes flow both ways from now on."""
     if one.lost or other.lost:
         for side in (one, other):
             if side.transport is not None:
-                side.transport.abort()
+                reset(side.transport)
         return
     one._other, other._other = other, one
     one._start(other)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
 from anynode.aio.clock import SystemClock
 from anynode.api.objects import ObjectKey
 from anynode.api.wire import ByteStream
+from anynode.network import splice
 from anynode.network.l4_proxy import L4Proxy
 from anynode.network.routing import Balancer, Endpoint, Listen, Route
 
@@ -23,6 +24,14 @@ def free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+@contextlib.contextmanager
+def refusing_port() -> Iterator[int]:
+    """A port that nobody listens on, and that nobody else can take."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
 
 
 def balancer(*ports: int) -> Balancer:
@@ -131,13 +140,46 @@ async def test_a_slow_reader_slows_the_sender_down() -> None:
 
 async def test_dead_endpoints_are_passed_over_and_none_resets() -> None:
     async with backend(shout) as port, L4Proxy(clock=SystemClock()) as proxy:
-        chosen = balancer(free_port(), port)
+        with refusing_port() as dead:
+            chosen = balancer(dead, port)
+            await proxy.listen(chosen.route.listen, chosen)
+            assert [await ask(chosen.route.listen, b"a") for _ in range(3)] == [b"A"] * 3
+            nobody = balancer(dead)
+            await proxy.listen(nobody.route.listen, nobody)
+            with pytest.raises(ConnectionResetError):
+                await ask(nobody.route.listen, b"a")
+
+
+@pytest.mark.parametrize("sent", [b"", b"half of it"])
+async def test_what_ends_in_disorder_does_not_look_complete(sent: bytes) -> None:
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readexactly(1) == b"a"
+        writer.write(sent)
+        await writer.drain()
+        splice.reset(writer.transport)
+
+    async with backend(break_off) as port, L4Proxy(clock=SystemClock()) as proxy:
+        chosen = balancer(port)
         await proxy.listen(chosen.route.listen, chosen)
-        assert [await ask(chosen.route.listen, b"a") for _ in range(3)] == [b"A"] * 3
-        nobody = balancer(free_port())
-        await proxy.listen(nobody.route.listen, nobody)
+        reader, writer = await asyncio.open_connection("127.0.0.1", chosen.route.listen.port)
+        writer.write(b"a")
         with pytest.raises(ConnectionResetError):
-            await ask(nobody.route.listen, b"a")
+            async with asyncio.timeout(5):
+                await reader.read()
+        writer.close()
+        await settled(proxy)
+
+
+async def test_a_silent_client_of_nobody_is_reset_too() -> None:
+    async with L4Proxy(clock=SystemClock()) as proxy:
+        with refusing_port() as dead:
+            nobody = balancer(dead)
+            await proxy.listen(nobody.route.listen, nobody)
+            reader, writer = await asyncio.open_connection("127.0.0.1", nobody.route.listen.port)
+            with pytest.raises(ConnectionResetError):
+                async with asyncio.timeout(5):
+                    await reader.read()
+            writer.close()
 
 
 async def test_endpoints_may_be_dialled() -> None:
