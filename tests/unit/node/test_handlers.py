@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -163,6 +164,6 @@ async def test_a_handler_without_action_is_an_error(handlers: Handlers) -> None:
 )
 def test_a_health_answer_that_is_none_is_an_error_of_the_pod(frames: bytes) -> None:
     answer = grpc_health.Answer()
+    pieces = (frames[at : at + 0x4009] for at in range(0, len(frames), 0x4009))
     with pytest.raises(ValueError, match=r"padding|too long"):
-        for at in range(0, len(frames), 0x4009):
-            answer.feed(frames[at : at + 0x4009])
+        collections.deque(map(answer.feed, pieces), maxlen=0)
