@@ -58,6 +58,7 @@ def kubeconfig(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     finally:
         up.send_signal(signal.SIGTERM)
         up.wait(30)
+    assert "Traceback" not in log.read_text(), log.read_text()
 
 
 def test_pods_live_as_under_a_real_kubelet(kubeconfig: pathlib.Path) -> None:
