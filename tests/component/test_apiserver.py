@@ -162,6 +162,8 @@ async def test_an_object_through_its_life(client: Client) -> None:
         ("GET", f"{PATH}?labelSelector=a in", None, 400, "unable to parse requirement"),
         ("GET", f"{PATH}?fieldSelector=data=x", None, 400, "is not a known field selector"),
         ("GET", "/apis/events.k8s.io/v1/events?fieldSelector=source=x", None, 400, "field label not supported: source"),
+        ("GET", "/version?timeout=soon", None, 400, "invalid timeout specified in the request URL - time: invalid"),
+        ("DELETE", f"{PATH}/a?timeout=5", None, 400, 'time: missing unit in duration "5"'),
         ("GET", f"{PATH}?limit=x", None, 400, "strconv.ParseInt"),
         ("GET", "/api/v1/nothings", None, 404, "could not find the requested resource"),
         ("GET", "/api/v1/namespaces/default//configmaps", None, 404, "could not find the requested resource"),

@@ -16,6 +16,7 @@ import orjson
 import yaml
 
 from anynode.api import errors
+from anynode.api.formats import parse_duration
 from anynode.api.objects import Object
 from anynode.api.resources import Resource
 from anynode.api.wire import ApiRequest, ApiResponse, User
@@ -47,6 +48,7 @@ OUTDATED = {"endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8
 """Resources whose use is warned of."""
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # a long list would keep the loop for minutes
 READS = frozenset({"get", "list", "watch"})
+LONG_RUNNING = frozenset({"attach", "exec", "proxy", "log", "portforward"})
 
 Handler = Callable[[ApiRequest, RequestInfo, User], Awaitable[ApiResponse]]
 Route = Callable[[Served, ApiRequest, RequestInfo, User], Awaitable[ApiResponse]]
@@ -58,6 +60,17 @@ def no_such_resource() -> errors.NotFound:
 
 def method_not_allowed() -> errors.MethodNotAllowed:
     return errors.MethodNotAllowed("the server does not allow this method on the requested resource", details={})
+
+
+def _check_timeout(request: ApiRequest, info: RequestInfo) -> None:
+    """Refuse a ``timeout`` that is no duration; requests that run long may have any. Raises ``BadRequest``."""
+    text = request.argument("timeout")
+    if not text or info.verb == "watch" or info.subresource in LONG_RUNNING:
+        return
+    try:
+        parse_duration(text)
+    except ValueError as error:
+        raise errors.BadRequest(f"invalid timeout specified in the request URL - {error}") from error
 
 
 class ApiServer:
@@ -150,6 +163,7 @@ class ApiServer:
             if request.path.endswith(("//status", "//scale", "//binding")):
                 raise errors.BadRequest("name must be provided") from None
             raise no_such_resource() from None
+        _check_timeout(request, info)
         if impersonation.is_asked(request):
             user = self._impersonated(request, info, user)
         if not info.is_resource:
