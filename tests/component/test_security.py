@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import random
 import ssl
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -209,3 +210,19 @@ async def test_amounts_of_any_length_are_answered(server: ApiServerProcess, amou
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [container]}}
     status, said = await ask(server, ADMIN, "POST", "/api/v1/namespaces/default/pods?dryRun=All", pod)
     assert status < 500, said
+
+
+async def test_long_lists_take_time_that_grows_with_their_length(server: ApiServerProcess) -> None:
+    maps = "/api/v1/namespaces/default/configmaps"
+    names = [f"a.b/{number}" for number in range(30_000)]
+    owners = [{"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": name} for name in names[:15_000]]
+    strategic = "application/strategic-merge-patch+json"
+    began = time.monotonic()
+    await ask(server, ADMIN, "POST", maps, {"metadata": {"name": "o", "ownerReferences": owners}})
+    await ask(server, ADMIN, "POST", maps, {"metadata": {"name": "f", "finalizers": names}})
+    for patch in ({"$setElementOrder/finalizers": names}, {"$deleteFromPrimitiveList/finalizers": names}):
+        status, made = await ask(server, ADMIN, "PATCH", f"{maps}/f", {"metadata": patch}, content_type=strategic)
+        assert status == 200
+    # walks through the lists for each of their items would take more than a minute
+    assert time.monotonic() - began < 20
+    assert "finalizers" not in made["metadata"]

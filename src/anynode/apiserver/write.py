@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import orjson
+
 from anynode.aio.clock import Clock
 from anynode.api import errors
 from anynode.api.objects import Object, meta
@@ -325,10 +327,13 @@ def without_doubled_owners(obj: Object, warnings: list[str], *, patched: bool = 
         return obj
     kept: list[Object] = []
     doubled: list[str] = []
+    seen: set[bytes] = set()
     for reference in references:
-        if reference in kept:
+        whole = orjson.dumps(reference, option=orjson.OPT_SORT_KEYS)
+        if whole in seen:
             doubled.append(reference.get("uid") or "")
         else:
+            seen.add(whole)
             kept.append(reference)
     if not doubled:
         return obj

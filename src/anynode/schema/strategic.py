@@ -7,7 +7,7 @@ merge, and by which key, stands in the type table. Source: apimachinery ``pkg/ut
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from anynode.api.formats import go_value
@@ -142,7 +142,8 @@ def _delete_items(result: Object, key: str, value: Any, schema: _Schema) -> None
         if field is not None:
             result[name] = _merge_list(current, value, schema.inside(field, element=True), field)
         return
-    result[name] = [each for each in current if each not in value]
+    dropped = _Places(value)
+    result[name] = [each for each in current if dropped.first(each) < 0]
 
 
 def _retain_keys(result: Object, patch: Object) -> None:
@@ -262,13 +263,33 @@ def _partition(items: list[Any], by: Sequence[Any], key: str) -> tuple[list[Any]
     """``(items whose key value is among ``by``, the others)``."""
     present: list[Any] = []
     absent: list[Any] = []
+    named = _Places(each[key] for each in by if isinstance(each, dict) and key in each)
     for item in items:
         if not isinstance(item, dict):
             raise _bad_type("map[string]interface {}", item)
         if key not in item:
             raise _no_merge_key(item, key)
-        (present if _find(by, key, item[key]) >= 0 else absent).append(item)
+        (present if named.first(item[key]) >= 0 else absent).append(item)
     return present, absent
+
+
+class _Places:
+    """Where values stand first in a list, found without a walk through it."""
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        self._scalars: dict[Any, int] = {}
+        self._others: list[tuple[Any, int]] = []
+        for index, value in enumerate(values):
+            if isinstance(value, dict | list):
+                self._others.append((value, index))
+            else:
+                self._scalars.setdefault(value, index)
+
+    def first(self, value: Any) -> int:
+        """The first place of an equal value, -1 when there is none."""
+        if isinstance(value, dict | list):
+            return next((index for other, index in self._others if other == value), -1)
+        return self._scalars.get(value, -1)
 
 
 def _itself(item: Any) -> Any:
@@ -283,12 +304,11 @@ def _ordered(
     value_of: Callable[[Any], Any],
 ) -> list[Any]:
     """Both lists in one: each keeps its own order, and items the server knew keep theirs to each other."""
-    patch_values = [value_of(each) for each in patch_order]
-    server_values = [value_of(each) for each in server_order]
+    patch_values = _Places(value_of(each) for each in patch_order)
+    server_values = _Places(value_of(each) for each in server_order)
 
-    def place(values: list[Any], item: Any) -> int:
-        value = value_of(item)
-        return values.index(value) if value in values else -1
+    def place(values: _Places, item: Any) -> int:
+        return values.first(value_of(item))
 
     left = sorted(server_only, key=lambda item: place(server_values, item))
     right = sorted(in_patch, key=lambda item: place(patch_values, item))
@@ -328,8 +348,9 @@ def _set_order(result: Object, patch: Object, schema: _Schema) -> None:
         if field.merge_key:
             in_patch, server_only = _partition(merged, order, field.merge_key)
         else:
-            in_patch = [each for each in merged if each in order]
-            server_only = [each for each in merged if each not in order]
+            named = _Places(order)
+            in_patch = [each for each in merged if named.first(each) >= 0]
+            server_only = [each for each in merged if named.first(each) < 0]
         is_map = _element_kind(current or [], change or []) is dict
         value_of = operator.itemgetter(field.merge_key) if is_map else _itself
         result[name] = _ordered(in_patch, server_only, order, current or [], value_of)
