@@ -339,6 +339,9 @@ class Supervisor:
                 if not connection.attaching or process.stdin_once:
                     process.stdin_ends = True
                     self._feed(process)
+                elif connection in process.attached:  # whose input has ended leaves; the next one may go on with it
+                    process.attached.remove(connection)
+                    connection.closing = True
             elif kind == RESIZE and process.tty_fd >= 0:
                 width, height = struct.unpack(">HH", payload)
                 with contextlib.suppress(OSError):

@@ -290,6 +290,18 @@ async def test_attach_sees_what_is_written_and_types(provider: ProcessProvider, 
     assert (await reports.until("main", ContainerState.TERMINATED)).exit_code == 0
 
 
+async def test_input_that_is_not_once_stays_open_for_the_next_who_attaches(
+    provider: ProcessProvider, reports: Reports
+) -> None:
+    await provider.create(plan_of())
+    await provider.start(UID, shell("read x; read y; echo got $x $y", stdin=True))
+    async with asyncio.timeout(10):
+        await provider.attach(UID, "main", Terminal(b"one\n"))  # ends with its input, the container does not
+        user = Terminal(b"two\n")
+        await provider.attach(UID, "main", user)
+    assert (await reports.until("main", ContainerState.TERMINATED)).exit_code == 0
+
+
 async def test_dial_reaches_the_pods_own_address(provider: ProcessProvider, reports: Reports) -> None:
     place = await provider.create(plan_of())
     server = await asyncio.start_server(lambda reader, writer: writer.close(), place.pod_ip, 0)
