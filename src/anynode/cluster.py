@@ -34,6 +34,7 @@ from anynode.informers.recorder import EventRecorder
 from anynode.network.controller import ServiceProxy
 from anynode.provider import ContainerState, PodRecord, Provider, ProviderError
 from anynode.scheduler.scheduler import Scheduler
+from anynode.security import pki
 from anynode.storage.memory import MemoryStorage
 from anynode.storage.sqlite import SqliteStorage
 from anynode.storage.types import Storage, StorageError
@@ -81,7 +82,7 @@ def own_service_network(directory: pathlib.Path) -> str:
         return str(ipaddress.IPv4Network(kept.read_text().strip()))
     number = zlib.crc32(str(directory).encode()) % 256
     chosen = f"127.{64 + number // 4}.{number % 4 * 64}.0/18"
-    kept.write_text(chosen + "\n")
+    pki.write_private(kept, f"{chosen}\n".encode())
     return chosen
 
 
