@@ -119,6 +119,8 @@ def services_of(store: Store, pod: Object) -> list[Object]:
 
 
 def _may_select(store: Store, obj: Object) -> Iterable[Object]:
+    if not len(store):
+        return  # most clusters lack most kinds of workload, and every bare pod comes this way
     namespace = namespace_of(obj)
     yield from store.by_index(_SELECTOR, f"{namespace}/")
     for key, value in labels_of(obj).items():
