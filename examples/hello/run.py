@@ -11,6 +11,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 
 import yaml
@@ -26,6 +27,7 @@ from anynode.client.http import HttpTransport
 HERE = pathlib.Path(__file__).parent
 NAMESPACE = "default"
 READY_SECONDS = 25.0
+AGAIN_SECONDS = 0.05
 TABLE = {"accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
 
 
@@ -95,8 +97,13 @@ async def service_answer(client: ApiClient) -> str:
     service = await client.get(known("services"), ObjectKey(NAMESPACE, "hello"))
     url = f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}/"
     print(f"GET {url}")
-    answer = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).read().decode())
-    return answer.strip()
+    while True:  # endpoints follow ready pods a moment later; until then the Service refuses, as everywhere
+        try:
+            answer = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).read().decode())
+        except urllib.error.URLError:
+            await asyncio.sleep(AGAIN_SECONDS)
+        else:
+            return answer.strip()
 
 
 async def tour(kubeconfig: pathlib.Path, manifest: str) -> None:
@@ -115,7 +122,8 @@ async def tour(kubeconfig: pathlib.Path, manifest: str) -> None:
         print((await job_log(client)).strip())
         say("The Service's answer, twice")
         for _ in range(2):
-            print(await service_answer(client))
+            async with asyncio.timeout(READY_SECONDS):
+                print(await service_answer(client))
     finally:
         await transport.close()
 
