@@ -71,3 +71,22 @@ def test_a_server_that_cannot_be_reached_is_one_sentence(tmp_path: pathlib.Path)
         assert done.returncode == 1, words
         assert done.stderr.count("\n") == 1, done.stderr
         assert "missing" in done.stderr
+
+
+def test_a_part_that_waits_for_its_server_ends_when_asked(tmp_path: pathlib.Path) -> None:
+    config = tmp_path / "kubeconfig"
+    config.write_text(
+        "{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: c}}],"
+        " clusters: [{name: c, cluster: {server: 'https://127.0.0.1:9'}}], users: [{name: c, user: {token: t}}]}"
+    )
+    words = ("node", "--kubeconfig", str(config), "--data-dir", str(tmp_path))
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-u", "-m", "anynode", *words], stdout=log, stderr=log)
+    try:
+        until(lambda: "watch broke" in (tmp_path / "log").read_text(), "a try to reach the server")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0, (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in (tmp_path / "log").read_text()

@@ -94,6 +94,12 @@ def run_loop(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None
         runner.run(guarded())
 
 
+async def _expire(starting: asyncio.Timeout, stop: asyncio.Event) -> None:
+    """End what is ``starting`` when ``stop`` is set."""
+    await stop.wait()
+    starting.reschedule(asyncio.get_running_loop().time())
+
+
 def run_part(
     agent: str,
     work: Callable[[Any, Any, Any], Coroutine[Any, Any, None]],
@@ -124,8 +130,12 @@ def run_part(
         transport = HttpTransport(config, clock=SystemClock())
         try:
             async with Supervisor(agent) as tasks, contextlib.AsyncExitStack() as stack:
-                await work(ApiClient(transport, user_agent=agent), tasks, stack)
-                click.echo(f"{agent} works against {config.server}; Ctrl-C ends it")
+                with contextlib.suppress(TimeoutError):  # asked to stop before the server was ever reached
+                    async with asyncio.timeout(None) as starting:
+                        watcher = tasks.start("stop", lambda: _expire(starting, stop))
+                        await work(ApiClient(transport, user_agent=agent), tasks, stack)
+                        watcher.cancel()
+                    click.echo(f"{agent} works against {config.server}; Ctrl-C ends it")
                 await stop.wait()
         finally:
             await transport.close()
