@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check unit e2e bench soak clean
+.PHONY: demo test check unit e2e bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/hello/run.py
@@ -26,9 +26,6 @@ e2e: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench
-
-soak: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q bench/soak
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

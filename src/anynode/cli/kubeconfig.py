@@ -5,7 +5,6 @@ Source: client-go ``tools/clientcmd/api/v1/types.go``.
 
 from __future__ import annotations
 
-import base64
 import os
 import pathlib
 from collections.abc import Mapping
@@ -14,32 +13,6 @@ from typing import Any
 import yaml
 
 from anynode.cli.state import StateError, write_private
-
-
-def document(context: str, server: str, ca_pem: bytes, certificate_pem: bytes, key_pem: bytes) -> dict[str, Any]:
-    """A kubeconfig whose one context reaches ``server`` with a client certificate."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [
-            {
-                "name": context,
-                "cluster": {"server": server, "certificate-authority-data": base64.b64encode(ca_pem).decode()},
-            }
-        ],
-        "users": [
-            {
-                "name": context,
-                "user": {
-                    "client-certificate-data": base64.b64encode(certificate_pem).decode(),
-                    "client-key-data": base64.b64encode(key_pem).decode(),
-                },
-            }
-        ],
-        "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],
-        "current-context": context,
-        "preferences": {},
-    }
 
 
 def user_file(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
