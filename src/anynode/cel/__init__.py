@@ -1,0 +1,1 @@
+"""CEL as Kubernetes speaks it: parsed, checked, priced and evaluated. No I/O, no clock; nothing is mutated."""
