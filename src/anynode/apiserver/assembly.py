@@ -34,6 +34,7 @@ from anynode.apiserver.forms import Forms
 from anynode.apiserver.health import Health
 from anynode.apiserver.identity import Authenticator, authenticated
 from anynode.apiserver.metrics import Metrics
+from anynode.apiserver.outbound import Outbound, SlicesByService
 from anynode.apiserver.read import Reader
 from anynode.apiserver.requestinfo import RequestInfo
 from anynode.apiserver.reviews import Reviews
@@ -123,6 +124,8 @@ class Assembly:
         self.policy = Policy()
         self.authorizer = Authorizer(self.policy)
         self.served = self._build_served()
+        slices = SlicesByService(self.served["discovery.k8s.io", "v1", "endpointslices"].store.cache)
+        self.outbound = Outbound(clock=clock, random=random, lookup=self.lookup, slices=slices)
         self.admission = Chain(
             builtin.plugins(self.lookup, self._all_of, clock=clock, chance=random, policy=self.policy)
         )
@@ -330,6 +333,7 @@ class Assembly:
     ) -> None:
         self.cache.close()
         await self._tasks.__aexit__(None, None, None)
+        await self.outbound.close()
 
     async def _compact(self) -> None:
         """Forget history older than five to ten minutes, for ever."""
