@@ -14,7 +14,7 @@ import pytest
 from anynode.aio.clock import SystemClock
 from anynode.api.objects import Object, ObjectKey, get_path, is_deleting
 from anynode.api.resources import known
-from anynode.api.wire import User
+from anynode.api.wire import ApiRequest, User
 from anynode.apiserver.loopback import LoopbackTransport
 from anynode.apiserver.process import ApiServerProcess
 from anynode.client.api_client import ApiClient
@@ -54,6 +54,24 @@ async def over_https(process: ApiServerProcess, directory: pathlib.Path) -> Asyn
         yield transport
     finally:
         await transport.close()
+
+
+async def test_json_ends_with_a_line_feed(tmp_path: pathlib.Path) -> None:
+    """As Go's encoder ends it: clients that show or join raw answers rely on it."""
+    paths = {
+        "/api/v1/namespaces/default": 200,
+        "/api/v1/namespaces": 200,
+        "/api/v1/namespaces/nowhere": 404,
+        "/apis": 200,
+    }
+    async with server(tmp_path) as process, over_https(process, tmp_path) as transport:
+        for path, status in paths.items():
+            for accept in ("application/json", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"):
+                response = await transport.send(
+                    ApiRequest(method="GET", path=path, headers={"accept": accept if "/default" in path else "*/*"})
+                )
+                assert response.status == status
+                assert response.encoded().endswith(b"}\n")
 
 
 class TestLoopback(TransportSuite):

@@ -168,10 +168,10 @@ class ApiResponse:
     """With status 101: who serves the connection from now on."""
 
     def encoded(self) -> bytes:
-        """The body as bytes."""
+        """The body as bytes; an object ends with a line feed, as Go's encoder ends it."""
         if self.body is not None:
             return self.body
-        return b"" if self.obj is None else orjson.dumps(self.obj)
+        return b"" if self.obj is None else orjson.dumps(self.obj, option=orjson.OPT_APPEND_NEWLINE)
 
     def decoded(self) -> Any:
         """The JSON body as a value; raises ``ValueError`` when it is no JSON."""

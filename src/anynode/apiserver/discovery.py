@@ -130,7 +130,7 @@ class Discovery:
                 "only the following media types are accepted: application/json, application/yaml, "
                 "application/vnd.kubernetes.protobuf"
             )
-        return ApiResponse(body=body)
+        return ApiResponse(body=body + b"\n")
 
     def _tagged(self, request: ApiRequest, path: str) -> ApiResponse:
         tag = self._tags[path]

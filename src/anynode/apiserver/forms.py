@@ -65,7 +65,7 @@ class WholeForm:
         for item in items:
             pieces.append(b",{" if pieces else b"{")
             pieces.extend(pieces_behind(item.value, head, item.revision))
-        return b"".join([_list_head(self._resource.api_version, self._resource.list_kind, metadata), *pieces, b"]}"])
+        return b"".join([_list_head(self._resource.api_version, self._resource.list_kind, metadata), *pieces, b"]}\n"])
 
 
 class ConvertedForm:
@@ -96,7 +96,7 @@ class ConvertedForm:
         for item in items:
             served = self._to_served(item.peek())
             rows.append(orjson.dumps({k: v for k, v in served.items() if k not in ("kind", "apiVersion")}))
-        return _list_head(self._resource.api_version, self._resource.list_kind, metadata) + b",".join(rows) + b"]}"
+        return _list_head(self._resource.api_version, self._resource.list_kind, metadata) + b",".join(rows) + b"]}\n"
 
 
 def _list_head(api_version: str, kind: str, metadata: Mapping[str, Any]) -> bytes:

@@ -386,14 +386,14 @@ class ApiServer:
         if IN_PROCESS in request.headers:
             return ApiResponse(status=status, obj=served.forms.served(item))
         if not accepted.target:
-            return _in_media(ApiResponse(status=status, body=served.forms.whole.item(item)), accepted)
+            return _in_media(ApiResponse(status=status, body=served.forms.whole.item(item) + b"\n"), accepted)
         if accepted.target == "PartialObjectMetadataList":
             raise errors.NotAcceptable(
                 "you requested PartialObjectMetadataList, but the requested object is not a list "
                 f"(*{_go_type(served.resource)})"
             )
         form = served.forms.of(accepted, request.argument("includeObject"))
-        return _in_media(ApiResponse(status=status, body=form.first_event(item)), accepted)
+        return _in_media(ApiResponse(status=status, body=form.first_event(item) + b"\n"), accepted)
 
     def written_response(
         self, served: Served, written: Written, request: ApiRequest, accepted: Accepted
