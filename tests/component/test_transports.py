@@ -58,20 +58,12 @@ async def over_https(process: ApiServerProcess, directory: pathlib.Path) -> Asyn
 
 async def test_json_ends_with_a_line_feed(tmp_path: pathlib.Path) -> None:
     """As Go's encoder ends it: clients that show or join raw answers rely on it."""
-    paths = {
-        "/api/v1/namespaces/default": 200,
-        "/api/v1/namespaces": 200,
-        "/api/v1/namespaces/nowhere": 404,
-        "/apis": 200,
-    }
+    partial = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+    asked = [(path, "*/*") for path in ("/api/v1/namespaces/default", "/api/v1/namespaces", "/apis")]
     async with server(tmp_path) as process, over_https(process, tmp_path) as transport:
-        for path, status in paths.items():
-            for accept in ("application/json", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"):
-                response = await transport.send(
-                    ApiRequest(method="GET", path=path, headers={"accept": accept if "/default" in path else "*/*"})
-                )
-                assert response.status == status
-                assert response.encoded().endswith(b"}\n")
+        for path, accept in [*asked, ("/api/v1/namespaces/default", partial)]:
+            response = await transport.send(ApiRequest(method="GET", path=path, headers={"accept": accept}))
+            assert response.encoded().endswith(b"}\n")
 
 
 class TestLoopback(TransportSuite):
