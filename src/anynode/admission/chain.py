@@ -1,14 +1,15 @@
-"""The chain a write passes after authorization and before it is validated and stored.
+"""The chain a write passes after authorization and before it is stored.
 
 An object comes in, perhaps changed it goes out, or an ``ApiError`` says why not. Plugins stand in upstream's order:
-all mutate, then all validate; each names the operations and resources it looks at, so that a write meets only those.
+all mutate, the registry then prepares and validates the object, and all validate it as it will be stored. Each plugin
+names the operations and resources it looks at, so that a write meets only those that concern it.
 Source: apiserver ``pkg/admission`` and kubernetes ``pkg/kubeapiserver/options/plugins.go``, 1.36.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from anynode.api import errors, objects
@@ -22,6 +23,10 @@ Lookup: TypeAlias = Callable[[Resource, ObjectKey], Object | None]
 """The stored object now, or None."""
 ListObjects: TypeAlias = Callable[[Resource], Iterable[Object]]
 """All stored objects of a small, cluster-scoped kind."""
+ListIn: TypeAlias = Callable[[Resource, str], Iterable[Object]]
+"""The stored objects of a kind in one namespace, by name; costs nothing where there are none."""
+ReplaceStatus: TypeAlias = Callable[[Resource, Object], Awaitable[Object]]
+"""Write the status of an object as it was read; raises ``Conflict`` when it is no longer the newest."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -40,6 +45,10 @@ class Attributes:
     old: Object | None = None
     user: User
     dry_run: bool = False
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    """Texts for the client, in ``Warning`` headers; plugins append."""
+    audit: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Annotations for the audit event of the request, ``plugin/key``; plugins add."""
 
     @property
     def said_name(self) -> str:
@@ -70,31 +79,95 @@ class Plugin:
         """Raises ``ApiError`` when the object must not be as it now is."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stations:
+    """The plugins that one sort of write meets."""
+
+    mutating: tuple[Plugin, ...]
+    validating: tuple[Plugin, ...]
+
+
 class Chain:
     """Plugins in order."""
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
         self.plugins = tuple(plugins)
-        self._concerned: dict[tuple[Operation, str, str, str], tuple[Plugin, ...]] = {}
+        self._stations: dict[tuple[Operation, str, str, str], Stations] = {}
 
     async def admit(self, attributes: Attributes) -> Object | None:
-        """The object to store, also left in ``attributes.obj``; None where there was none. Raises ``ApiError``."""
-        plugins = self._plugins_for(attributes)
-        for plugin in plugins:
-            attributes.obj = await plugin.admit(attributes)
-        for plugin in plugins:
-            await plugin.validate(attributes)
+        """Both phases at once, for what the registry neither prepares nor validates (CONNECT); as ``mutate``."""
+        await self.mutate(attributes)
+        await self.validate(attributes)
         return attributes.obj
 
-    def _plugins_for(self, attributes: Attributes) -> tuple[Plugin, ...]:
+    async def mutate(self, attributes: Attributes) -> Object | None:
+        """The object as it shall be, also left in ``attributes.obj``; None: there was none. Raises ``ApiError``."""
+        for plugin in self._concerned(attributes).mutating:
+            attributes.obj = await plugin.admit(attributes)
+        return attributes.obj
+
+    async def validate(self, attributes: Attributes) -> None:
+        """Raises ``ApiError`` when the object, now whole and valid, must not be stored."""
+        for plugin in self._concerned(attributes).validating:
+            await plugin.validate(attributes)
+
+    def _concerned(self, attributes: Attributes) -> Stations:
         resource = attributes.resource
         slot = (attributes.operation, resource.group, resource.plural, attributes.subresource)
-        found = self._concerned.get(slot)
+        found = self._stations.get(slot)
         if found is None:
             name = resource.qualified + (f"/{attributes.subresource}" if attributes.subresource else "")
-            found = self._concerned[slot] = tuple(
+            concerned = [
                 plugin
                 for plugin in self.plugins
                 if attributes.operation in plugin.operations and (plugin.resources is None or name in plugin.resources)
+            ]
+            found = self._stations[slot] = Stations(
+                mutating=tuple(each for each in concerned if type(each).admit is not Plugin.admit),
+                validating=tuple(each for each in concerned if type(each).validate is not Plugin.validate),
             )
         return found
+
+
+class Passage:
+    """One request's way through the chain: what the registry calls, once or, when it tries again, several times."""
+
+    __slots__ = ("_chain", "_fields")
+
+    def __init__(
+        self,
+        chain: Chain,
+        resource: Resource,
+        user: User,
+        *,
+        subresource: str,
+        namespace: str,
+        name: str,
+        dry_run: bool,
+        warnings: list[str],
+    ) -> None:
+        self._chain = chain
+        self._fields = (resource, user, subresource, namespace, name, dry_run, warnings)
+
+    async def admit(self, operation: Operation, obj: Object | None, old: Object | None) -> Object | None:
+        """The object after all plugins had their say; raises ``ApiError``."""
+        return await self._chain.mutate(self._attributes(operation, obj, old))
+
+    async def check(self, operation: Operation, obj: Object | None, old: Object | None) -> None:
+        """Raises ``ApiError`` when what is about to be stored must not be."""
+        await self._chain.validate(self._attributes(operation, obj, old))
+
+    def _attributes(self, operation: Operation, obj: Object | None, old: Object | None) -> Attributes:
+        resource, user, subresource, namespace, name, dry_run, warnings = self._fields
+        return Attributes(
+            operation=operation,
+            resource=resource,
+            subresource=subresource,
+            namespace=namespace,
+            name=name,
+            obj=obj,
+            old=old,
+            user=user,
+            dry_run=dry_run,
+            warnings=warnings,
+        )

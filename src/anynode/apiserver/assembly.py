@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from anynode.admission import builtin
-from anynode.admission.chain import Attributes, Chain, Operation
+from anynode.admission.chain import Chain, Passage
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api import resources
@@ -51,7 +51,7 @@ from anynode.registry.ownership import ManagedFields
 from anynode.registry.priority_classes import PriorityClassStore
 from anynode.registry.services import ServiceStore
 from anynode.registry.signing_requests import SigningRequestStore
-from anynode.registry.store import Admit, Ownership, ResourceStore, Shape
+from anynode.registry.store import Ownership, ResourceStore, Shape
 from anynode.registry.watch_cache import ResourceCache, WatchCache
 from anynode.schema import types as type_table
 from anynode.schema.kinds.catalogue import rules_of
@@ -251,25 +251,13 @@ class Assembly:
         wanted = audiences or self.tokens.audiences
         return authenticated(claims.user()), [each for each in claims.audiences if each in wanted], ""
 
-    def _admit_for(self, info: RequestInfo, resource: Resource, user: User, dry_run: bool) -> Admit:
-        chain = self.admission
-
-        async def admit(operation: Operation, obj: Object | None, old: Object | None) -> Object | None:
-            return await chain.admit(
-                Attributes(
-                    operation=operation,
-                    resource=resource,
-                    subresource=info.subresource,
-                    namespace=info.namespace,
-                    name=info.name,
-                    obj=obj,
-                    old=old,
-                    user=user,
-                    dry_run=dry_run,
-                )
-            )
-
-        return admit
+    def _admit_for(
+        self, info: RequestInfo, resource: Resource, user: User, dry_run: bool, warnings: list[str]
+    ) -> Passage:
+        return Passage(
+            self.admission, resource, user, subresource=info.subresource, namespace=info.namespace, name=info.name,
+            dry_run=dry_run, warnings=warnings,
+        )  # fmt: skip
 
     def _all_of(self, resource: Resource) -> Iterable[Object]:
         """Every stored object of a small kind, for admission."""

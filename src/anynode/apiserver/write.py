@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -26,7 +26,7 @@ from anynode.apiserver.requestinfo import RequestInfo
 from anynode.apiserver.served import Served
 from anynode.registry import deletion
 from anynode.registry.items import Item
-from anynode.registry.store import Admit, Deletion, UpdateRules, Write
+from anynode.registry.store import Admit, Check, Deletion, UpdateRules, Write
 from anynode.schema import decode, fields
 
 MANAGER_BYTES = 128
@@ -37,8 +37,20 @@ _SCHEME = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:
 
 Permit = Callable[[RequestInfo, User], None]
 """Raises ``Forbidden`` unless the user may do what the target says."""
-AdmitFor = Callable[[RequestInfo, Resource, User, bool], Admit]
-"""(target, resource, user, dry run) -> the admission of that write."""
+
+
+class Passage(Protocol):
+    """A write's way through admission, see ``registry.store.Write``."""
+
+    @property
+    def admit(self) -> Admit: ...
+
+    @property
+    def check(self) -> Check: ...
+
+
+AdmitFor = Callable[[RequestInfo, Resource, User, bool, list[str]], Passage]
+"""(target, resource, user, dry run, where texts for the client go) -> the admission of that write."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +99,8 @@ class Writer:
             if len(request.argument("fieldManager")) > MANAGER_BYTES:
                 found = fields.too_long(fields.FieldPath("fieldManager"), MANAGER_BYTES)
                 raise errors.invalid(options, "meta.k8s.io", "", [found.cause()])
+        warnings: list[str] = []
+        passage = self._admit_for(info, served.resource, user, dry_run, warnings)
         return Write(
             user=user,
             manager=manager_of(request),
@@ -95,7 +109,9 @@ class Writer:
             dry_run=dry_run,
             # Renewals come every few seconds and may be lost in a crash; making a lease may not.
             durable=served.resource.plural != "leases" or info.verb not in ("update", "patch"),
-            admit=self._admit_for(info, served.resource, user, dry_run),
+            admit=passage.admit,
+            check=passage.check,
+            warnings=warnings,
             judge=None if served.view.rules is None else served.view.judged,
         )
 

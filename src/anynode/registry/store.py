@@ -32,12 +32,17 @@ GENERATED_MOST_BASE = 58
 GENERATE_TRIES = 8
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 Admit = Callable[[Operation, Object | None, Object | None], Awaitable[Object | None]]
+Check = Callable[[Operation, Object | None, Object | None], Awaitable[None]]
 Judge = Callable[[Object, Object | None], Sequence[fields.FieldError]]
 """(operation, new, old) -> the object as admitted; raises ``ApiError``."""
 
 
 async def admit_all(_operation: Operation, obj: Object | None, _old: Object | None) -> Object | None:
     return obj
+
+
+async def check_nothing(_operation: Operation, _obj: Object | None, _old: Object | None) -> None:
+    return
 
 
 class Ownership(Protocol):
@@ -75,6 +80,9 @@ class Write:
     trusted: bool = False
     """The server's own object: written as it is, not validated."""
     admit: Admit = admit_all
+    """Before the object is prepared and validated: may change it."""
+    check: Check = check_nothing
+    """After that, the last word before it is stored."""
     judge: Judge | None = None
     """(new, old or None): what is wrong, where the kind's own rules do not decide."""
     warnings: list[str] = dataclasses.field(default_factory=list)
@@ -184,6 +192,7 @@ class ResourceStore:
         assert admitted is not None
         obj = self._without_version(self._prepared_create(admitted, write))
         obj = self.on_create(obj, write)
+        await self._check("CREATE", obj, None, write)
         name = str(meta(obj).get("name") or "")
         namespace = str(meta(obj).get("namespace") or "")
         key = f"{namespace}/{name}" if namespace else name
@@ -315,7 +324,17 @@ class ResourceStore:
         assert admitted is not None
         new = self._prepared_update(admitted, old, rules, write)
         write.warnings.extend(self.kind.rules.update_warnings(new, old))
-        return self.on_update(new, old, write)
+        new = self.on_update(new, old, write)
+        await self._check("UPDATE", new, old, write)
+        return new
+
+    async def _check(self, operation: Operation, new: Object, old: Object | None, write: Write) -> None:
+        """The last word before storing; refused or cancelled, what was reserved for ``new`` is let go."""
+        try:
+            await write.check(operation, new, old)
+        except BaseException:
+            self.on_abandoned(new, old, write)
+            raise
 
     def _check_identity(self, old: Object, new: Object, item: Item, rules: UpdateRules, uid_meant: bool) -> None:
         resource, given = self.kind.resource, meta(new)
@@ -384,6 +403,7 @@ class ResourceStore:
             old = item.peek()
             deletion.check_preconditions(old, item.revision, options, self.kind.resource)
             await write.admit("DELETE", None, old)
+            await write.check("DELETE", None, old)
             verdict = self.verdict(old, options)
             if isinstance(verdict, deletion.Pending):
                 return Deletion(item, gone=False)
