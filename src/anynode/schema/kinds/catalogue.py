@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from anynode.schema.kinds import (
     access,
     address_ranges,
+    admissionregistration,
     autoscalers,
     classes,
     core,
@@ -41,6 +42,7 @@ _FAMILIES = (
     ingresses,
     network_policies,
     address_ranges,
+    admissionregistration,
     autoscalers,
     classes,
     autoscalers,
