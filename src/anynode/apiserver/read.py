@@ -195,7 +195,8 @@ class Reader:
                 except ValueError as error:
                     raise errors.ApiError(str(error), reason="") from error
         key = f"{info.namespace}/{info.name}" if info.namespace else info.name
-        found = served.store.cache.items.get(key)
+        cache = served.store.cache
+        found = cache.items.get(key) if cache.behind is None else await served.store.current(key)
         if found is None:
             raise errors.not_found(served.resource, info.name)
         return found
@@ -227,7 +228,10 @@ class Reader:
         selection = selection_of(served, info, options)
         scope = f"{info.namespace}/" if info.namespace else ""
         version = await self._list_version(options)
-        start, revision = "", self._cache.revision
+        cache = served.store.cache
+        if cache.behind is not None:
+            await cache.reach(self._cache.revision)
+        start, revision = "", self._cache.revision_of(cache)
         exact = options.match == "Exact" or (bool(version) and bool(options.limit) and not options.match)
         any_version = options.resource_version == "0" and options.match != "Exact"
         if options.token:
@@ -272,7 +276,7 @@ class Reader:
             raise self._expired(options, start[len(scope) :]) from error
         except FutureRevision as error:
             raise self._too_large(revision) from error
-        return [Item.of_record(record.key[len(prefix) :], record) for record in page.records]
+        return await cache.items_of(page.records)
 
     def _expired(self, options: ListOptions, start: str) -> errors.Expired:
         if not options.token:
@@ -309,7 +313,7 @@ class Reader:
         if selection.unfiltered:
             remaining = (
                 sum(1 for _ in source)
-                if start or revision != self._cache.revision
+                if start or revision != self._cache.revision_of(served.store.cache)
                 else (served.store.cache.count(scope, start) - limit)
             )
             if remaining > 0:
@@ -321,7 +325,7 @@ class Reader:
 
     # --- watches
 
-    def watch(
+    async def watch(
         self, served: Served, info: RequestInfo, options: ListOptions, form: ListForm, default_timeout: float
     ) -> ApiResponse:
         """A watch ready to begin; raises ``ApiError`` for what can be refused beforehand."""
@@ -334,6 +338,9 @@ class Reader:
                 version = _revision(options.resource_version)
             except ValueError as error:
                 raise errors.ApiError(str(error), reason="") from error
+        cache = served.store.cache
+        if cache.behind is not None:
+            await cache.reach(self._cache.revision)
         source = _Watch(
             self._cache, served, selection, form, options, version, options.timeout_seconds or default_timeout
         )

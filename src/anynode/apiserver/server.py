@@ -336,7 +336,7 @@ class ApiServer:
         form = served.forms.of(accepted, request.argument("includeObject"))
         options = list_options(request, watch=True)
         timeout = 1800 * (1 + self._random.random())
-        return self._reader.watch(served, info, options, form, timeout)
+        return await self._reader.watch(served, info, options, form, timeout)
 
     # --- writes
 

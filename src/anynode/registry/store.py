@@ -272,7 +272,7 @@ class ResourceStore:
         Raises ``NotFound``, ``Conflict``, ``Invalid``, ... A change that changes nothing is not written.
         """
         rules = rules or self.main_rules
-        item = self.cache.items.get(key)
+        item = await self.current(key)
         while True:
             if item is None:
                 if not (rules.create_allowed or force_create):
@@ -284,8 +284,10 @@ class ResourceStore:
             new = await self._changed(old, new, rules, write)
             stored = self._settled(canonical(new, self.kind.resource), old)
             if stored is None:
-                self.on_abandoned(new, old, write)
-                return item, False
+                if write.dry_run or not self.is_stale(key):
+                    self.on_abandoned(new, old, write)
+                    return item, False
+                stored = canonical(new, self.kind.resource)
             if write.dry_run:
                 self.on_abandoned(new, old, write)
                 return _unwritten(key, stored, item.revision), False
@@ -295,7 +297,7 @@ class ResourceStore:
                 item = await self._put(key, stored, item.revision, write)
             except KeyMismatch as error:
                 self.on_abandoned(new, old, write)
-                item = None if error.current is None else Item.of_record(key, error.current)
+                item = None if error.current is None else await self.read_back(key, error.current)
                 continue
             self.on_written(item.object, old)
             return item, False
@@ -396,7 +398,7 @@ class ResourceStore:
 
     async def delete(self, key: str, options: deletion.DeleteOptions, write: Write) -> Deletion:
         """Remove the object, or mark it where grace or finalizers hold it. Raises ``NotFound``, ``Conflict``, ..."""
-        item = self.cache.items.get(key)
+        item = await self.current(key)
         while True:
             if item is None:
                 raise self._not_found(key)
@@ -418,7 +420,7 @@ class ResourceStore:
                         return Deletion(item, gone=False)
                 return await self._removed(key, item)
             except KeyMismatch as error:
-                item = None if error.current is None else Item.of_record(key, error.current)
+                item = None if error.current is None else await self.read_back(key, error.current)
 
     def verdict(self, old: Object, options: deletion.DeleteOptions) -> deletion.Verdict:
         """What a deletion does to ``old``."""
@@ -440,6 +442,18 @@ class ResourceStore:
         return Deletion(item.at(record.mod_revision), gone=True)
 
     # --- storage
+
+    async def current(self, key: str) -> Item | None:
+        """The newest state, for who will change it."""
+        return self.cache.items.get(key)
+
+    async def read_back(self, key: str, record: Record) -> Item:
+        """A record another writer made."""
+        return Item.of_record(key, record)
+
+    def is_stale(self, key: str) -> bool:
+        """Whether the object is to be written anew though nothing changes: it is stored in an older form."""
+        return False
 
     async def _put(self, key: str, stored: Object, expected: Revision, write: Write) -> Item:
         try:

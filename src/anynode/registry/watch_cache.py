@@ -56,6 +56,14 @@ class ResourceCache:
         self._complete_after = Revision(0)
         self._decoded: collections.deque[CacheEvent] = collections.deque()
 
+    @property
+    def behind(self) -> Revision | None:
+        """The revision this cache has come to, where it may lag behind the store; None: it never does."""
+        return None
+
+    async def reach(self, revision: Revision) -> None:
+        """Wait until the cache, which may lag, shows ``revision``. Raises ``ApiError`` when it cannot."""
+
     # --- feeding
 
     def fill(self, record: Record) -> None:
@@ -73,9 +81,12 @@ class ResourceCache:
     def apply(self, changes: Sequence[Change]) -> None:
         """Take committed changes of this resource and tell its watchers."""
         moment = self._clock.monotonic()
-        events = [self._applied(change, moment) for change in changes]
+        self.take([self._applied(change, moment) for change in changes], moment)
+
+    def take(self, events: Sequence[CacheEvent], moment: float) -> None:
+        """Remember events whose items are in place, and tell everybody."""
         self._events.extend(events)
-        self._event_bytes += sum(len(event.item.value) + EVENT_BYTES for event in events)
+        self._event_bytes += sum(map(self.weight, events))
         self.forget(moment)
         for listener in self.listeners:
             listener(events)
@@ -97,14 +108,19 @@ class ResourceCache:
         if previous is None and change.previous is not None:
             previous = Item.of_record(key, change.previous)
         item = Item.of_record(key, record)
-        if change.deleted:
+        self.place(item, deleted=change.deleted)
+        return CacheEvent(item, previous, deleted=change.deleted, moment=moment)
+
+    def place(self, item: Item, *, deleted: bool) -> None:
+        """Put the newest state of an object in its place, or take the object out."""
+        key = item.key
+        if deleted:
             if self.items.pop(key, None) is not None:
                 del self._keys[bisect.bisect_left(self._keys, key)]
-        else:
-            if key not in self.items:
-                bisect.insort(self._keys, key)
-            self.items[key] = item
-        return CacheEvent(item, previous, deleted=change.deleted, moment=moment)
+            return
+        if key not in self.items:
+            bisect.insort(self._keys, key)
+        self.items[key] = item
 
     def forget(self, now: float) -> None:
         """Let go of history that is over."""
@@ -115,8 +131,16 @@ class ResourceCache:
             or self._event_bytes > MOST_EVENT_BYTES
         ):
             event = events.popleft()
-            self._event_bytes -= len(event.item.value) + EVENT_BYTES
+            self._event_bytes -= self.weight(event)
             self._complete_after = event.revision
+
+    def weight(self, event: CacheEvent) -> int:
+        """What an event holds, in bytes: the same whenever it is asked."""
+        return len(event.item.value) + EVENT_BYTES
+
+    async def items_of(self, records: Sequence[Record]) -> Sequence[Item]:
+        """Records of the past as this cache's readers see them."""
+        return [Item.of_record(record.key[len(self.prefix) :], record) for record in records]
 
     # --- reading
 
@@ -183,6 +207,7 @@ class WatchCache:
         self._storage = storage
         self._clock = clock
         self._caches: dict[str, ResourceCache] = {}
+        self._mirrors: dict[ResourceCache, None] = {}
         self._waiting: list[tuple[Revision, Callable[[], None]]] = []
         self._watch: Watch | None = None
         self._closed = False
@@ -193,6 +218,28 @@ class WatchCache:
         """Serve a resource; before ``open``."""
         self._caches[cache.prefix] = cache
         return cache
+
+    def at(self, prefix: str) -> ResourceCache:
+        """The cache of what lies under ``prefix``, a custom resource's: made when first asked for or first filled."""
+        cache = self._caches.get(prefix)
+        if cache is None:
+            cache = self._caches[prefix] = ResourceCache(prefix, self._clock)
+            cache.begin(self.revision)
+        return cache
+
+    def join(self, mirror: ResourceCache) -> None:
+        """Keep the time of a cache that is fed by another one."""
+        self._mirrors[mirror] = None
+
+    def leave(self, mirror: ResourceCache) -> None:
+        """End the watches of a mirror and forget it; safe to call again."""
+        self._mirrors.pop(mirror, None)
+        for watcher in tuple(mirror.watchers.watchers):
+            mirror.watchers.close(watcher)
+
+    def revision_of(self, cache: ResourceCache) -> Revision:
+        """The newest revision ``cache`` shows."""
+        return self.revision if cache.behind is None else cache.behind
 
     async def open(self) -> None:
         """Fill every cache and follow the store; the caches are current when this returns.
@@ -222,12 +269,16 @@ class WatchCache:
             cache.begin(self.revision)
 
     def _cache_of(self, key: str) -> ResourceCache | None:
-        """The cache of ``/registry/pods/...`` or ``/registry/apps/deployments/...``."""
+        """The cache of ``/registry/pods/...``, ``/registry/apps/deployments/...`` or a custom resource's: whose
+        group has a dot. Their objects are followed before anybody says what they are."""
         end = key.find("/", len(ROOT))
         cache = self._caches.get(key[: end + 1])
         if cache is None and end > 0:
+            group = end
             end = key.find("/", end + 1)
             cache = self._caches.get(key[: end + 1])
+            if cache is None and end > 0 and "." in key[len(ROOT) : group]:
+                cache = self.at(key[: end + 1])
         return cache
 
     def _listen(self, changes: Sequence[Change]) -> None:
@@ -286,9 +337,10 @@ class WatchCache:
         None when the reader did not take the first events. Raises ``Expired``.
         """
         now = self._clock.monotonic()
+        revision = self.revision_of(cache)
         watcher = Watcher(
             sink,
-            floor=after if after is not None and after > self.revision else Revision(0),
+            floor=after if after is not None and after > revision else Revision(0),
             deadline=now + timeout_seconds,
             bookmark_due=_bookmark_due(now, now + timeout_seconds) if bookmarks else None,
             first=form.special_first,
@@ -298,7 +350,7 @@ class WatchCache:
             found = [item for item in cache.scan(scope) if selection.unfiltered or selection.matches(item)]
             taken = cache.watchers.deliver_initial(watcher, found, form)
             if taken and mark_initial_end:
-                taken = sink.deliver([bookmark(form, self.revision, initial_events_end=True)])
+                taken = sink.deliver([bookmark(form, revision, initial_events_end=True)])
             cache.watchers.add(watcher, selection, form)
         else:
             history = cache.events_after(after) if after is not None else []
@@ -317,7 +369,7 @@ class WatchCache:
 
     def tick(self) -> None:
         now = self._clock.monotonic()
-        for cache in self._caches.values():
+        for cache in (*self._caches.values(), *self._mirrors):
             cache.forget(now)
             for watcher in tuple(cache.watchers.watchers):
                 if watcher.bookmark_due is not None and now >= watcher.bookmark_due:
@@ -329,7 +381,8 @@ class WatchCache:
         audience = watcher.audience
         assert audience is not None
         watcher.bookmark_due = _bookmark_due(now, watcher.deadline)
-        if not watcher.floor and not watcher.sink.deliver([bookmark(audience.form, self.revision)]):
+        revision = self.revision_of(cache)
+        if not watcher.floor and not watcher.sink.deliver([bookmark(audience.form, revision)]):
             cache.watchers.close(watcher)
 
     def close(self) -> None:
@@ -338,7 +391,7 @@ class WatchCache:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-        for cache in self._caches.values():
+        for cache in (*self._caches.values(), *self._mirrors):
             for watcher in tuple(cache.watchers.watchers):
                 cache.watchers.close(watcher)
 
