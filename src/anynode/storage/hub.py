@@ -24,10 +24,18 @@ ROUTES_KEPT = 10_000
 class Subscription:
     """One listener on one prefix; the ``Watch`` that engines hand out."""
 
-    __slots__ = ("_hub", "active", "ended", "listener", "prefix")
+    __slots__ = ("_hub", "active", "ended", "listener", "prefix", "progress")
 
-    def __init__(self, hub: Hub, prefix: str, listener: ChangeListener, ended: Callable[[StorageError], None]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        prefix: str,
+        listener: ChangeListener,
+        ended: Callable[[StorageError], None],
+        progress: Callable[[Revision], None] | None = None,
+    ) -> None:
         self._hub = hub
+        self.progress = progress
         self.prefix = prefix
         self.listener = listener
         self.ended = ended
@@ -92,10 +100,16 @@ class Hub:
         self._start = max(self._start, revision)
 
     def subscribe(
-        self, prefix: str, listener: ChangeListener, *, after: Revision, ended: Callable[[StorageError], None]
+        self,
+        prefix: str,
+        listener: ChangeListener,
+        *,
+        after: Revision,
+        ended: Callable[[StorageError], None],
+        progress: Callable[[Revision], None] | None = None,
     ) -> Subscription:
         """Listen to ``prefix`` from now on; what the window holds after ``after`` is delivered before this returns."""
-        subscription = Subscription(self, prefix, listener, ended)
+        subscription = Subscription(self, prefix, listener, ended, progress)
         missed = [change for change in self.changes_after(after) if change.record.key.startswith(prefix)]
         self._shelf(prefix).append(subscription)
         self._routes.clear()
@@ -138,11 +152,19 @@ class Hub:
             for subscription, share in reversed(concerned.items()):
                 calls.callback(subscription.deliver, share)
 
+    def progress(self, revision: Revision) -> None:
+        """Tell who wants to know that the store came to ``revision`` without a change anybody heard of."""
+        for subscription in self._everyone():
+            if subscription.active and subscription.progress is not None:
+                subscription.progress(revision)
+
+    def _everyone(self) -> list[Subscription]:
+        shelves: Iterable[list[Subscription]] = (*self._whole.values(), *self._odd.values())
+        return [subscription for shelf in shelves for subscription in shelf]
+
     def end(self, error: StorageError) -> None:
         """End every subscription, telling each why."""
-        shelves: Iterable[list[Subscription]] = (*self._whole.values(), *self._odd.values())
-        everyone = [subscription for shelf in shelves for subscription in shelf]
-        for subscription in everyone:
+        for subscription in self._everyone():
             if subscription.active:
                 subscription.stop()
                 subscription.ended(error)

@@ -46,6 +46,13 @@ class MemoryStorage:
         self._hub.end(StorageUnavailable("the storage is closed"))
 
     @property
+    def shared(self) -> bool:
+        return False
+
+    async def catch_up(self) -> bool:
+        return False
+
+    @property
     def revision(self) -> Revision:
         return self._committed.revision
 
@@ -87,11 +94,17 @@ class MemoryStorage:
         return record
 
     async def watch(
-        self, prefix: str, listener: ChangeListener, *, after: Revision, ended: Callable[[StorageError], None]
+        self,
+        prefix: str,
+        listener: ChangeListener,
+        *,
+        after: Revision,
+        ended: Callable[[StorageError], None],
+        progress: Callable[[Revision], None] | None = None,
     ) -> Watch:
         self._check_open()
         self._committed.check_readable(after, self.oldest_revision)
-        return self._hub.subscribe(prefix, listener, after=after, ended=ended)
+        return self._hub.subscribe(prefix, listener, after=after, ended=ended, progress=progress)
 
     async def compact(self, revision: Revision) -> None:
         if revision > self.revision:

@@ -193,6 +193,13 @@ class SqliteStorage:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     @property
+    def shared(self) -> bool:
+        return False
+
+    async def catch_up(self) -> bool:
+        return False
+
+    @property
     def revision(self) -> Revision:
         return self._committed.revision
 
@@ -217,7 +224,13 @@ class SqliteStorage:
         return self._committed.page_at(revision, overlay, start=start, limit=limit)
 
     async def watch(
-        self, prefix: str, listener: ChangeListener, *, after: Revision, ended: Callable[[StorageError], None]
+        self,
+        prefix: str,
+        listener: ChangeListener,
+        *,
+        after: Revision,
+        ended: Callable[[StorageError], None],
+        progress: Callable[[Revision], None] | None = None,
     ) -> Watch:
         self._check_open()
         self._check_readable(after)
@@ -227,7 +240,7 @@ class SqliteStorage:
             if changes:
                 listener(changes)
         self._check_open()
-        return self._hub.subscribe(prefix, listener, after=after, ended=ended)
+        return self._hub.subscribe(prefix, listener, after=after, ended=ended, progress=progress)
 
     def _check_readable(self, revision: Revision) -> None:
         self._committed.check_readable(revision, self._oldest)

@@ -111,6 +111,18 @@ class Storage(Protocol):
     """A revisioned store. Opened and closed by the composition root (``async with``)."""
 
     @property
+    def shared(self) -> bool:
+        """Whether other processes write too, so that ``revision`` may lag behind what they acknowledged."""
+        ...
+
+    async def catch_up(self) -> bool:
+        """Return when all is shown that anybody acknowledged before this call; whether something new came.
+
+        At once where nobody else writes. Raises ``StorageUnavailable``.
+        """
+        ...
+
+    @property
     def revision(self) -> Revision:
         """The newest committed revision."""
         ...
@@ -149,11 +161,19 @@ class Storage(Protocol):
         ...
 
     async def watch(
-        self, prefix: str, listener: ChangeListener, *, after: Revision, ended: Callable[[StorageError], None]
+        self,
+        prefix: str,
+        listener: ChangeListener,
+        *,
+        after: Revision,
+        ended: Callable[[StorageError], None],
+        progress: Callable[[Revision], None] | None = None,
     ) -> Watch:
         """Call ``listener`` with every change of ``prefix`` after revision ``after``, history first.
 
-        Raises ``Compacted`` or ``FutureRevision``. ``ended`` is called once if the engine itself must end the watch.
+        Raises ``Compacted`` or ``FutureRevision``. ``ended`` is called once if the engine itself must end the watch:
+        with ``Compacted`` when what follows is lost and the state must be listed anew. ``progress`` hears of revisions
+        of a shared store that changed nothing anybody watches.
         """
         ...
 
