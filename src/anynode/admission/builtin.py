@@ -10,13 +10,18 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from anynode.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
 from anynode.admission.chain import Attributes, ListObjects, Lookup, Plugin
 from anynode.admission.escalation import RoleEscalation
+from anynode.admission.node_restriction import NodeRestriction
 from anynode.admission.service_account import TOKEN_SOURCES, ServiceAccountPlugin
 from anynode.aio.clock import Clock
 from anynode.api import errors, formats, objects, resources
 from anynode.api.errors import Cause
 from anynode.api.objects import Object, ObjectKey
+from anynode.api.wire import User
+from anynode.security import rbac
+from anynode.security.rbac import Attributes as Asked
 from anynode.security.rbac import Policy
 
 IMMORTAL_NAMESPACES = frozenset({"default", "kube-system", "kube-public"})
@@ -38,13 +43,21 @@ def plugins(
 ) -> Sequence[Plugin]:
     """Every built-in plugin, in upstream's order. ``policy``: who holds which rights; without it nobody is held to
     granting only his own. ``token_sources``: what a pod finds beside its token."""
+
+    def may(user: User, asked: Asked) -> bool:
+        return policy is None or rbac.decide(user, asked, policy).allowed
+
     found = (
         NamespaceLifecycle(lookup),
         ServiceAccountPlugin(lookup, clock=clock, chance=chance, token_sources=token_sources),
+        NodeRestriction(lookup, may),
         TaintNodesByCondition(),
         Priority(lookup, list_objects),
         DefaultTolerationSeconds(),
         RuntimeClass(lookup),
+        CertificateApproval(may),
+        CertificateSigning(may),
+        CertificateSubjectRestriction(),
         PodTopologyLabels(lookup),
     )
     return found if policy is None else (*found, RoleEscalation(policy))

@@ -34,6 +34,7 @@ from anynode.apiserver.forms import Forms
 from anynode.apiserver.health import Health
 from anynode.apiserver.identity import Authenticator, authenticated
 from anynode.apiserver.metrics import Metrics
+from anynode.apiserver.nodes import node_authorizer
 from anynode.apiserver.outbound import Outbound, SlicesByService
 from anynode.apiserver.read import Reader
 from anynode.apiserver.requestinfo import RequestInfo
@@ -122,8 +123,9 @@ class Assembly:
         self.catalogue = Catalogue(each for each in resources.builtin() if each.group not in LEFT_OUT)
         self._tasks = Supervisor("apiserver", clock=clock)
         self.policy = Policy()
-        self.authorizer = Authorizer(self.policy)
         self.served = self._build_served()
+        nodes = node_authorizer(self.served["", "v1", "pods"], self.served["", "v1", "persistentvolumes"], self.lookup)
+        self.authorizer = Authorizer(self.policy, nodes)
         slices = SlicesByService(self.served["discovery.k8s.io", "v1", "endpointslices"].store.cache)
         self.outbound = Outbound(clock=clock, random=random, lookup=self.lookup, slices=slices)
         self.admission = Chain(

@@ -13,6 +13,7 @@ from anynode.api.errors import Forbidden
 from anynode.api.wire import User
 from anynode.apiserver.requestinfo import RequestInfo
 from anynode.security import rbac
+from anynode.security.node_authorizer import NODE_USER, NodeAuthorizer
 from anynode.security.rbac import MASTERS, Attributes, Decision, Policy
 
 MOST_REMEMBERED = 50_000
@@ -21,8 +22,10 @@ MOST_REMEMBERED = 50_000
 class Authorizer:
     """Remembers decisions. ``forget`` is called whenever a role or binding in ``policy`` changed."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, nodes: NodeAuthorizer | None = None) -> None:
+        """``nodes`` is asked first about users that are nodes, and never remembered: it changes with every pod."""
         self.policy = policy
+        self._nodes = nodes
         self._remembered: dict[tuple[str, ...], Decision] = {}
 
     def forget(self) -> None:
@@ -31,6 +34,17 @@ class Authorizer:
     def decision(self, user: User, target: Attributes) -> Decision:
         if MASTERS in user.groups:
             return Decision(True)
+        if self._nodes is not None and user.name.startswith(NODE_USER):
+            own = self._nodes.decide(user, target)
+            if own.allowed:
+                return own
+            other = self._by_rules(user, target)
+            if other.allowed or not own.reason:
+                return other
+            return Decision(False, f"{own.reason}\n{other.reason}" if other.reason else own.reason)
+        return self._by_rules(user, target)
+
+    def _by_rules(self, user: User, target: Attributes) -> Decision:
         if target.name:
             wide = self._of(user, dataclasses.replace(target, name=""))
             if wide.allowed:
@@ -73,6 +87,7 @@ def attributes_of(info: RequestInfo) -> Attributes:
         subresource=info.subresource,
         namespace=info.namespace,
         name=info.name,
+        fields=info.fields,
     )
 
 

@@ -37,6 +37,8 @@ class RequestInfo:
     rest: str = ""
     """What follows the subresource (the path of a proxied request), with its leading slash; else empty."""
     trailing_slash: bool = False
+    fields: tuple[tuple[str, str], ...] = ()
+    """What the field selector of a list, watch or deletion pins: (field, value)."""
 
     @property
     def resource_path(self) -> str:
@@ -80,7 +82,7 @@ def parse(request: ApiRequest) -> RequestInfo:
     if info.verb in ("get", "delete") and not info.name:
         _of_collection(info, request)
     elif info.verb == "watch" and not info.name:
-        info.name = _name_in_selector(request)
+        _read_selector(info, request)
     return info
 
 
@@ -111,21 +113,31 @@ def _refuse_doubled(info: RequestInfo, parts: list[str]) -> None:
 def _of_collection(info: RequestInfo, request: ApiRequest) -> None:
     if info.verb == "delete":
         info.verb = "deletecollection"
+        if request.query:
+            info.fields = _pinned(request)
         return
     info.verb = "watch" if wants_watch(request) else "list"
     if request.query:
-        info.name = _name_in_selector(request)
+        _read_selector(info, request)
 
 
-def _name_in_selector(request: ApiRequest) -> str:
-    """The name a ``fieldSelector`` pins, which authorization then looks at: read as the list itself will read it."""
+def _read_selector(info: RequestInfo, request: ApiRequest) -> None:
+    """What a ``fieldSelector`` pins, which authorization then looks at: read as the list itself will read it."""
+    info.fields = _pinned(request)
+    for field, value in info.fields:
+        if field == "metadata.name":
+            info.name = value
+            return
+
+
+def _pinned(request: ApiRequest) -> tuple[tuple[str, str], ...]:
     text = request.argument("fieldSelector")
     if not text:
-        return ""
+        return ()
     try:
-        return selectors.parse_fields(text).required_value("metadata.name") or ""
+        return tuple((term.field, term.value) for term in selectors.parse_fields(text).terms if term.equal)
     except selectors.SelectorError:
-        return ""
+        return ()
 
 
 def _unquoted(part: str) -> str:

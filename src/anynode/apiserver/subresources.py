@@ -174,6 +174,7 @@ class Subresources:
         write.dry_run = write.dry_run or options.dry_run
         options = dataclasses.replace(options, dry_run=write.dry_run)
         assert self.budgets is not None
+        await write.admit("CREATE", obj, None)
         await pods.evict(served.store, self.budgets, key_of(info), options, write, self._now())
         return ApiResponse(status=201, obj=_SUCCESS)
 
@@ -193,20 +194,35 @@ class Subresources:
         if spec.get("expirationSeconds") is None:
             spec["expirationSeconds"] = 3600
         obj = self.bodies.owned({**obj, "spec": spec}, write.manager, "token", self._now())
+        await write.admit("CREATE", obj, None)
         account = served.store.get(key_of(info)).object
         named = meta(obj).get("name") or info.name
         if named != info.name:
             path = fields.FieldPath("metadata.name")
             found = fields.invalid(path, named, "must match the service account name if specified")
             raise errors.invalid("TokenRequest", "authentication.k8s.io", info.name, [found.cause()])
+        self._check_account(obj, info, account)
         seconds = spec["expirationSeconds"]
         self._check_seconds(seconds)
         audiences = spec.get("audiences") or list(self.tokens.audiences)
-        bound, reference = self._bound(spec.get("boundObjectRef"), info.namespace)
+        bound, reference = self._bound(spec.get("boundObjectRef"), info)
         token, expiry = self.tokens.issue(info.namespace, info.name, uid_of(account), audiences, seconds, bound)
         return ApiResponse(
             status=201, obj=self._token_answer(obj, info, account, audiences, seconds, reference, token, expiry)
         )
+
+    def _check_account(self, obj: Object, info: RequestInfo, account: Object) -> None:
+        """Refuse a request that means another namespace or a service account of another time."""
+        namespace, uid = (meta(obj).get(field) or "" for field in ("namespace", "uid"))
+        if namespace and namespace != info.namespace:
+            path = fields.FieldPath("metadata.namespace")
+            found = fields.invalid(path, namespace, "must match the service account namespace if specified")
+            raise errors.invalid("TokenRequest", "authentication.k8s.io", info.name, [found.cause()])
+        if uid and uid != uid_of(account):
+            why = f"the UID in the token request ({uid}) does not match the UID of the service account"
+            said = f'Operation cannot be fulfilled on TokenRequest.authentication.k8s.io "{info.name}": {why}'
+            details = {"name": info.name, "group": "authentication.k8s.io", "kind": "TokenRequest"}
+            raise errors.Conflict(f"{said} ({uid_of(account)})", details=details)
 
     def _check_seconds(self, seconds: int) -> None:
         path = fields.FieldPath("spec.expirationSeconds")
@@ -220,7 +236,7 @@ class Subresources:
                 "TokenRequest", "authentication.k8s.io", "", [fields.invalid(path, seconds, why).cause()]
             )
 
-    def _bound(self, reference: Object | None, namespace: str) -> tuple[Bound, Object | None]:
+    def _bound(self, reference: Object | None, info: RequestInfo) -> tuple[Bound, Object | None]:
         """What the token is bound to, and the reference."""
         if not reference:
             return Bound(), None
@@ -234,8 +250,12 @@ class Subresources:
             raise errors.BadRequest(f"cannot bind token to object of type {_go_kind(version, kind)}")
         found = self._server.find("", "v1", plural)
         assert found is not None
-        obj = found.store.get(name if plural == "nodes" else f"{namespace}/{name}").object
+        obj = found.store.get(name if plural == "nodes" else f"{info.namespace}/{name}").object
         uid = uid_of(obj)
+        if kind == "Pod" and get_path(obj, "spec", "serviceAccountName", default="") != info.name:
+            raise errors.BadRequest(
+                f'cannot bind token for serviceaccount "{info.name}" to pod running with different serviceaccount name.'
+            )
         wanted = reference.get("uid")
         if wanted and wanted != uid:
             why = (
@@ -252,7 +272,8 @@ class Subresources:
         node_name = get_path(obj, "spec", "nodeName", default="")
         nodes = self._server.find("", "v1", "nodes")
         node = nodes.store.find(node_name) if nodes is not None and node_name else None
-        return Bound(pod=ref, node=Ref(node_name, uid_of(node.object)) if node else None), reference
+        named = Ref(node_name, uid_of(node.object) if node else "") if node_name else None
+        return Bound(pod=ref, node=named), reference
 
     def _token_answer(
         self,

@@ -35,3 +35,12 @@ def objects() -> Sequence[BootstrapObject]:
         head = {"kind": resource.kind, "apiVersion": resource.api_version}
         found += [BootstrapObject(resource, {**head, **body}) for body in bodies]
     return tuple(found)
+
+
+def rules_of_role(name: str) -> Sequence[Object]:
+    """The rules of a ClusterRole among the bootstrap objects."""
+    return next(
+        each.obj.get("rules") or ()
+        for each in objects()
+        if each.resource.plural == "clusterroles" and each.obj["metadata"]["name"] == name
+    )

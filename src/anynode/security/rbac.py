@@ -34,6 +34,8 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
+    """Fields that a field selector requires to have one value: (field, value)."""
 
 
 class Decision(NamedTuple):
