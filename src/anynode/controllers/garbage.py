@@ -19,8 +19,8 @@ from anynode.aio.tasks import Supervisor
 from anynode.api.errors import NotFound
 from anynode.api.objects import Object, ObjectKey, meta, resource_version_of, uid_of
 from anynode.api.resources import Catalogue, GroupVersion, Resource
+from anynode.client.discovery import discover
 from anynode.controllers.context import ControllerContext
-from anynode.controllers.discovery import discover
 from anynode.controllers.garbage_graph import FOREGROUND, ORPHAN, Graph, Node, Work, is_same, is_valid, node_of
 from anynode.controllers.pods import in_parallel
 from anynode.informers.controller import Controller, Done, Outcome, RequeueAfter

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from anynode.api.errors import ApiError, MethodNotAllowed, NotFound
 from anynode.api.objects import Object, ObjectKey, find_condition, get_path, is_deleting, key_of, meta, name_of
 from anynode.api.resources import Catalogue, Resource, known
+from anynode.client.discovery import discover
 from anynode.controllers.context import ControllerContext, run_when_synced
-from anynode.controllers.discovery import discover
 from anynode.controllers.pods import PODS, is_terminal
 from anynode.controllers.times import seconds_of, timestamp
 from anynode.informers.controller import Done, Outcome, RequeueAfter

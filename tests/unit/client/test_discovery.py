@@ -10,7 +10,7 @@ import pytest
 from anynode.api.errors import NotFound
 from anynode.api.wire import ApiRequest, ApiResponse
 from anynode.client.api_client import ApiClient
-from anynode.controllers.discovery import StaleGroup, discover
+from anynode.client.discovery import StaleGroup, discover
 from anynode.testing.fake_api import FakeApi
 
 VERBS = ["delete", "list"]

@@ -1,4 +1,4 @@
-"""What a server serves, asked of the server itself: for controllers that work on every kind.
+"""What a server serves, asked of the server itself: for those who work on every kind.
 
 In: a client. Out: each resource once, in its group's preferred version that has it. One request per prefix where the
 server has aggregated discovery (1.27 and later), else one per group and version. Source:
