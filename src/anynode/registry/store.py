@@ -163,9 +163,11 @@ class ResourceStore:
 
     async def create(self, obj: Object, write: Write) -> Item:
         """Make ``obj`` anew; its namespace is already the request's. Raises ``AlreadyExists``, ``Invalid``, ..."""
-        generated = not meta(obj).get("name") and bool(meta(obj).get("generateName"))
+        admitted = await write.admit("CREATE", self._owned(None, _without_marks(obj), write), None)
+        assert admitted is not None
+        generated = not meta(admitted).get("name") and bool(meta(admitted).get("generateName"))
         for attempt in range(GENERATE_TRIES if generated else 1):
-            named = self._with_system_fields(obj, generate=generated)
+            named = self._with_system_fields(admitted, generate=generated)
             try:
                 return await self._create_named(named, write)
             except errors.AlreadyExists:
@@ -175,11 +177,7 @@ class ResourceStore:
 
     def _with_system_fields(self, obj: Object, *, generate: bool) -> Object:
         given = meta(obj)
-        kept = {
-            field: value
-            for field, value in given.items()
-            if field not in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
-        }
+        kept = dict(given)
         if generate:
             base = str(given["generateName"])[:GENERATED_MOST_BASE]
             kept["name"] = base + "".join(self._random.choices(GENERATED_ALPHABET, k=GENERATED_SUFFIX))
@@ -188,9 +186,7 @@ class ResourceStore:
         return {**obj, "metadata": kept}
 
     async def _create_named(self, obj: Object, write: Write) -> Item:
-        admitted = await write.admit("CREATE", self._owned(None, obj, write), None)
-        assert admitted is not None
-        obj = self._without_version(self._prepared_create(admitted, write))
+        obj = self._without_version(self._prepared_create(obj, write))
         obj = self.on_create(obj, write)
         await self._check("CREATE", obj, None, write)
         name = str(meta(obj).get("name") or "")
@@ -497,6 +493,17 @@ class ResourceStore:
     def may_finish(self, obj: Object) -> bool:
         """Whether an object marked for deletion, without finalizers, may be removed by an update."""
         return True
+
+
+_MARKS = ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
+
+
+def _without_marks(obj: Object) -> Object:
+    """``obj`` without what only the server says of an object."""
+    given = meta(obj)
+    if not any(field in given for field in _MARKS):
+        return obj
+    return {**obj, "metadata": {field: value for field, value in given.items() if field not in _MARKS}}
 
 
 def _unwritten(key: str, stored: Object, revision: Revision | None = None) -> Item:
