@@ -56,7 +56,8 @@ def of_update(
     """All that is wrong with ``new`` as a change of ``old``; ``own``: what the endpoint's own rules say."""
     changed = metadata.validate_update(new, old)
     finalizers = meta(new).get("finalizers")
-    if not changed and not (finalizers and _are_odd(finalizers)):
+    prefixed = meta(new).get("generateName", "") != meta(old).get("generateName", "")
+    if not changed and not prefixed and not (finalizers and _are_odd(finalizers)):
         return own(new, old)
     named = finalizer_errors(new)
     said = list(own(new, old))

@@ -201,6 +201,10 @@ def _anything(value: Any, _: list[str]) -> Any:
     return value
 
 
+_JUDGED_EMPTY = frozenset({("policies", "v2.HPAScalingPolicy")})
+"""Lists that validation refuses when they are empty, where those left out would be defaulted."""
+
+
 def _managed_fields(value: Any, _: list[str]) -> Any:
     if value.__class__ is not list:
         raise FieldTypeError(json_kind(value), "[]v1.ManagedFieldsEntry")
@@ -376,7 +380,8 @@ class Compiled:
         if field.kind == "m":
             zero = self.empty(field.target)
         maker = _list if field.shape == "l" else _map
-        return None, maker(element, zero, field.go_type, keep=not field.omitempty, plain=plain_element)
+        keep = not field.omitempty or (field.name, field.element_go_type) in _JUDGED_EMPTY
+        return None, maker(element, zero, field.go_type, keep=keep, plain=plain_element)
 
     def _one(self, field: Field, keep: bool) -> Checker:
         kind = field.kind

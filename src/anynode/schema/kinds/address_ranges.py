@@ -13,6 +13,7 @@ from anynode.schema import metadata
 from anynode.schema.fields import FieldError, FieldPath, invalid, required
 from anynode.schema.kinds import strategy
 from anynode.schema.kinds.addresses import dual_stack, parse_range, validate_canonical_address, validate_range
+from anynode.schema.kinds.internal_form import internal
 from anynode.schema.rules import KindRules
 
 _RANGES = FieldPath("spec.cidrs")
@@ -40,7 +41,9 @@ def _validate_parent(address: Object) -> list[FieldError]:
 
 def _validate_parent_update(new: Object, old: Object) -> list[FieldError]:
     after, before = ((each.get("spec") or {}).get("parentRef") for each in (new, old))
-    return metadata.validate_immutable(after, before, FieldPath("spec.parentRef"))
+    if after == before:
+        return []
+    return [invalid(FieldPath("spec.parentRef"), internal("*ParentReference", after), metadata.IMMUTABLE)]
 
 
 IP_ADDRESS = KindRules(

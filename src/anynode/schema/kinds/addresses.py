@@ -74,6 +74,17 @@ def validate_canonical_address(text: str, path: FieldPath) -> list[FieldError]:
     return []
 
 
+def validate_interface_address(text: str, path: FieldPath) -> list[FieldError]:
+    """Complaints about an address with the length of its network's prefix, as a network interface has one."""
+    found = parse_range(text)
+    if found is None:
+        text_of_error = "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)"
+        return [invalid(path, text, text_of_error)]
+    address = parse_address(text.partition("/")[0])
+    canonical = f"{address}/{found.prefixlen}"
+    return [] if text == canonical else [invalid(path, text, f'must be in canonical form ("{canonical}")')]
+
+
 def address_warnings(text: str, path: FieldPath) -> list[str]:
     found = parse_address(text)
     if found is None:

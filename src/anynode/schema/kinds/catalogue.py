@@ -13,6 +13,7 @@ from anynode.schema.kinds import (
     core,
     csi,
     device_claims,
+    device_slices,
     discovery,
     events,
     fair_queuing,
@@ -49,6 +50,7 @@ _FAMILIES = (
     csi,
     fair_queuing,
     device_claims,
+    device_slices,
     signing_requests,
 )
 _RULES: Mapping[tuple[str, str], KindRules] = {

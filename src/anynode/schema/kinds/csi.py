@@ -22,6 +22,7 @@ from anynode.schema.fields import (
     too_long,
 )
 from anynode.schema.kinds import selection, strategy, volume_claims
+from anynode.schema.kinds.internal_form import internal
 from anynode.schema.kinds.volume_rules import validate_csi_driver
 from anynode.schema.rules import KindRules
 
@@ -160,7 +161,8 @@ def validate_csi_node_update(new: Object, old: Object) -> list[FieldError]:
         for driver in _drivers(new):
             if driver.get("name") == before.get("name"):
                 after, was = (strategy.without_fields(each, ("allocatable",)) for each in (driver, before))
-                errors += metadata.validate_immutable(after, was, path)
+                if after != was:
+                    errors.append(invalid(path, internal("CSINodeDriver", driver), metadata.IMMUTABLE))
     return errors
 
 
@@ -255,7 +257,9 @@ def validate_attachment_status(new: Object, _old: Object) -> list[FieldError]:
 
 def validate_attachment_update(new: Object, old: Object) -> list[FieldError]:
     errors = validate_attachment(new)
-    return errors + metadata.validate_immutable(new.get("spec"), old.get("spec"), _SPEC)
+    if not strategy.same_value(new.get("spec"), old.get("spec")):
+        errors.append(invalid(_SPEC, internal("VolumeAttachmentSpec", new.get("spec")), metadata.IMMUTABLE))
+    return errors
 
 
 ATTACHMENT = KindRules(

@@ -1,4 +1,4 @@
-"""Devices: classes and claims of them, and the slices drivers publish.
+"""Devices: classes and claims of them, and what a claim got.
 
 CEL expressions are not compiled; all else is judged. Source: kubernetes ``pkg/apis/resource/validation/validation.go``,
 ``pkg/apis/resource/v1/defaults.go``, ``pkg/registry/resource/*/strategy.go``, 1.36.
@@ -6,7 +6,8 @@ CEL expressions are not compiled; all else is judged. Source: kubernetes ``pkg/a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from anynode.api import names
@@ -24,15 +25,19 @@ from anynode.schema.fields import (
     too_many,
 )
 from anynode.schema.kinds import strategy
+from anynode.schema.kinds.addresses import validate_interface_address
+from anynode.schema.kinds.conditions import validate_conditions
+from anynode.schema.kinds.internal_form import internal
 from anynode.schema.kinds.selection import validate_node_selector
 from anynode.schema.kinds.volume_rules import validate_csi_driver
 from anynode.schema.rules import KindRules
 
 _SPEC = FieldPath("spec")
 _ONE_REQUEST = "exactly one of `exactly` or `firstAvailable` is required"
-_ONE_PLACE = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"
 _NO_REQUEST = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
-_EFFECTS = ("NoExecute", "NoSchedule", "None")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ANY_UUID = re.compile(r"(urn:uuid:|\{)?[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}\}?")
+EFFECTS = ("NoExecute", "NoSchedule", "None")
 
 
 def default_devices(devices: Object) -> Object:
@@ -82,7 +87,7 @@ def _names_of(devices: Object) -> set[str]:
     return found
 
 
-def _validate_list(
+def validate_list(
     items: Sequence[Any], most: int, judge: Callable[[Any, FieldPath], list[FieldError]], path: FieldPath
 ) -> list[FieldError]:
     if len(items) > most:
@@ -90,30 +95,30 @@ def _validate_list(
     return [error for at, item in enumerate(items) for error in judge(item, path.index(at))]
 
 
-def _validate_unique(keys: Sequence[str], path: FieldPath) -> list[FieldError]:
+def validate_unique(keys: Sequence[str], path: FieldPath) -> list[FieldError]:
     return [duplicate(path.index(at), key) for at, key in enumerate(keys) if key in keys[:at]]
 
 
-def _validate_named(
+def validate_named(
     items: Sequence[Object], most: int, judge: Callable[[Object, FieldPath], list[FieldError]], path: FieldPath
 ) -> list[FieldError]:
     """As ``_validate_list``, the names being unique."""
-    errors = _validate_list(items, most, judge, path)
+    errors = validate_list(items, most, judge, path)
     if len(items) > most:
         return errors
-    return errors + _validate_unique([each.get("name") or "" for each in items], path)
+    return errors + validate_unique([each.get("name") or "" for each in items], path)
 
 
 def validate_devices(devices: Object, path: FieldPath) -> list[FieldError]:
     known = _names_of(devices)
-    errors = _validate_named(devices.get("requests") or (), 32, _validate_request, path.child("requests"))
-    errors += _validate_list(
+    errors = validate_named(devices.get("requests") or (), 32, _validate_request, path.child("requests"))
+    errors += validate_list(
         devices.get("constraints") or (),
         32,
         lambda each, where: _validate_constraint(each, known, where),
         path.child("constraints"),
     )
-    return errors + _validate_list(
+    return errors + validate_list(
         devices.get("config") or (),
         32,
         lambda each, where: (
@@ -124,12 +129,12 @@ def validate_devices(devices: Object, path: FieldPath) -> list[FieldError]:
     )
 
 
-def _validate_label(name: str, path: FieldPath) -> list[FieldError]:
+def validate_label(name: str, path: FieldPath) -> list[FieldError]:
     return metadata.validate_name(name, path, metadata.label_name)
 
 
 def _validate_request(request: Object, path: FieldPath) -> list[FieldError]:
-    errors = _validate_label(request.get("name") or "", path.child("name"))
+    errors = validate_label(request.get("name") or "", path.child("name"))
     exactly, first = request.get("exactly"), request.get("firstAvailable") or ()
     if exactly is None and not first:
         return [*errors, required(path, _ONE_REQUEST)]
@@ -139,16 +144,16 @@ def _validate_request(request: Object, path: FieldPath) -> list[FieldError]:
         return errors + _validate_amount(exactly, path.child("exactly"))
 
     def judge(alternative: Object, where: FieldPath) -> list[FieldError]:
-        wrong = _validate_label(alternative.get("name") or "", where.child("name"))
+        wrong = validate_label(alternative.get("name") or "", where.child("name"))
         return wrong + _validate_amount(alternative, where)
 
-    return errors + _validate_named(first, 8, judge, path.child("firstAvailable"))
+    return errors + validate_named(first, 8, judge, path.child("firstAvailable"))
 
 
 def _validate_amount(request: Object, path: FieldPath) -> list[FieldError]:
     name, where = request.get("deviceClassName") or "", path.child("deviceClassName")
     errors = metadata.validate_name(name, where) if name else [required(where)]
-    errors += _validate_list(request.get("selectors") or (), 32, _validate_selector, path.child("selectors"))
+    errors += validate_list(request.get("selectors") or (), 32, _validate_selector, path.child("selectors"))
     mode, count = request.get("allocationMode"), request.get("count") or 0
     if mode not in ("All", "ExactCount"):
         errors.append(not_supported(path.child("allocationMode"), mode, ("All", "ExactCount")))
@@ -185,21 +190,22 @@ def _validate_toleration(toleration: Object, path: FieldPath) -> list[FieldError
         errors.append(required(path.child("operator")))
     else:
         errors.append(not_supported(path.child("operator"), operator, ("Equal", "Exists")))
-    if effect and effect not in _EFFECTS:
-        errors.append(not_supported(path.child("effect"), effect, _EFFECTS))
+    if effect and effect not in EFFECTS:
+        errors.append(not_supported(path.child("effect"), effect, EFFECTS))
     return errors
 
 
 def _validate_references(given: Sequence[str], known: set[str], path: FieldPath) -> list[FieldError]:
-    def judge(name: str, where: FieldPath) -> list[FieldError]:
-        parts = name.split("/")
-        if len(parts) > 2:
-            return [invalid(where, name, _NO_REQUEST)]
-        errors = [error for part in parts for error in _validate_label(part, where)]
-        return errors if name in known else [*errors, invalid(where, name, _NO_REQUEST)]
+    errors = validate_list(given, 32, lambda each, where: _validate_reference(each, known, where), path)
+    return errors if len(given) > 32 else errors + validate_unique(given, path)
 
-    errors = _validate_list(given, 32, judge, path)
-    return errors if len(given) > 32 else errors + _validate_unique(given, path)
+
+def _validate_reference(name: str, known: set[str], path: FieldPath) -> list[FieldError]:
+    parts = name.split("/")
+    if len(parts) > 2:
+        return [invalid(path, name, _NO_REQUEST)]
+    errors = [error for part in parts for error in validate_label(part, path)]
+    return errors if name in known else [*errors, invalid(path, name, _NO_REQUEST)]
 
 
 def _validate_constraint(constraint: Object, known: set[str], path: FieldPath) -> list[FieldError]:
@@ -212,14 +218,14 @@ def _validate_constraint(constraint: Object, known: set[str], path: FieldPath) -
 
 
 def _validate_full_name(name: str, path: FieldPath) -> list[FieldError]:
-    errors = _validate_qualified(name, path)
+    errors = validate_qualified(name, path)
     if "/" not in name:
         text = "a fully qualified name must be a domain and a name separated by a slash"
         errors.append(invalid(path, name, text))
     return errors
 
 
-def _validate_qualified(name: str, path: FieldPath) -> list[FieldError]:
+def validate_qualified(name: str, path: FieldPath) -> list[FieldError]:
     domain, slash, tail = name.partition("/")
     if not slash:
         return _validate_identifier(name, path)
@@ -252,8 +258,15 @@ def _validate_claim(claim: Object) -> list[FieldError]:
     return validate_devices((claim.get("spec") or {}).get("devices") or {}, _SPEC.child("devices"))
 
 
-def _validate_fixed(new: Object, old: Object) -> list[FieldError]:
-    return metadata.validate_immutable(new.get("spec"), old.get("spec"), _SPEC)
+def _fixed(form: str) -> Callable[[Object, Object], list[FieldError]]:
+    """A rule by which the spec stays as it was; ``form`` is what it is called in upstream's own shape."""
+
+    def validate(new: Object, old: Object) -> list[FieldError]:
+        if strategy.same_value(new.get("spec"), old.get("spec")):
+            return []
+        return [invalid(_SPEC, internal(form, new.get("spec")), metadata.IMMUTABLE)]
+
+    return validate
 
 
 def validate_claim_status(new: Object, old: Object) -> list[FieldError]:
@@ -263,13 +276,151 @@ def validate_claim_status(new: Object, old: Object) -> list[FieldError]:
     def judge(consumer: Object, place: FieldPath) -> list[FieldError]:
         return [required(place.child(field)) for field in ("resource", "name", "uid") if not consumer.get(field)]
 
-    errors = _validate_list(reserved, 256, judge, where)
-    errors += _validate_unique([each.get("uid") or "" for each in reserved], where)
-    if reserved and after.get("allocation") is None:
+    errors = validate_list(reserved, 256, judge, where)
+    if len(reserved) <= 256:
+        errors += validate_unique([each.get("uid") or "" for each in reserved], where)
+    given, was = after.get("allocation"), before.get("allocation")
+    errors += _validate_device_statuses(after.get("devices") or (), _device_ids(given), path.child("devices"))
+    if reserved and given is None:
         errors.append(forbidden(where, "may not be specified when `allocated` is not set"))
-    if before.get("allocation") is not None and after.get("allocation") is not None:
-        errors += metadata.validate_immutable(after["allocation"], before["allocation"], path.child("allocation"))
+    elif reserved and (new.get("metadata") or {}).get("deletionTimestamp"):
+        earlier = before.get("reservedFor") or ()
+        if any(each not in earlier for each in reserved):
+            text = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set"
+            errors.append(forbidden(where, text))
+    where = path.child("allocation")
+    if given is not None and was is not None:
+        if given != was:
+            errors.append(invalid(where, internal("AllocationResult", given), metadata.IMMUTABLE))
+    elif given is not None:
+        devices = (new.get("spec") or {}).get("devices") or {}
+        errors += _validate_allocation(given, _names_of(devices), where)
     return errors
+
+
+def _device_id(device: Object) -> str:
+    """A device as upstream names one: driver, pool, name and share."""
+    text = "/".join(device.get(field) or "" for field in ("driver", "pool", "device"))
+    return f"{text}/{device['shareID']}" if device.get("shareID") else text
+
+
+def _device_ids(allocation: Object | None) -> set[str]:
+    results = ((allocation or {}).get("devices") or {}).get("results") or ()
+    return {_device_id(each) for each in results}
+
+
+def _validate_share(device: Object, path: FieldPath) -> list[FieldError]:
+    share = device.get("shareID")
+    if share is None or _UUID.fullmatch(share):
+        return []
+    if _ANY_UUID.fullmatch(share):
+        text = (
+            "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` "
+            "with lowercase hexadecimal characters"
+        )
+    else:
+        sized = len(share.encode()) in (32, 36, 38, 45)
+        why = "invalid UUID format" if sized else f"invalid UUID length: {len(share.encode())}"
+        text = f"error validating uid: {why}"
+    return [invalid(path.child("shareID"), share, text)]
+
+
+def _validate_device_statuses(devices: Sequence[Object], allocated: set[str], path: FieldPath) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for at, device in enumerate(devices):
+        where = path.index(at)
+        errors += validate_csi_driver(device.get("driver") or "", where.child("driver"))
+        errors += validate_pool_name(device.get("pool") or "", where.child("pool"))
+        errors += validate_label(device.get("device") or "", where.child("device"))
+        errors += _validate_share(device, where)
+        if _device_id(device) not in allocated:
+            errors.append(invalid(where, _shown_id(device), "must be an allocated device in the claim"))
+        conditions = device.get("conditions") or ()
+        if len(conditions) > 8:
+            errors.append(too_many(where.child("conditions"), len(conditions), 8))
+        errors += validate_conditions(conditions, where.child("conditions"))
+        if device.get("data") is not None and not isinstance(device["data"], dict):
+            errors.append(invalid(where.child("data"), "<value omitted>", "must be a valid JSON object"))
+        errors += _validate_network(device.get("networkData") or {}, where.child("networkData"))
+    known = [_device_id(each) for each in devices]
+    return errors + [
+        duplicate(path.index(at), _shown_id(devices[at])) for at, key in enumerate(known) if key in known[:at]
+    ]
+
+
+def _shown_id(device: Object) -> Object:
+    """The identity of a device as upstream prints it."""
+    return {
+        "Driver": device.get("driver") or "",
+        "Pool": device.get("pool") or "",
+        "Device": device.get("device") or "",
+        "ShareID": device.get("shareID") or "",
+    }
+
+
+def _validate_network(data: Object, path: FieldPath) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for field, most in (("interfaceName", 256), ("hardwareAddress", 128)):
+        if len((data.get(field) or "").encode()) > most:
+            errors.append(too_long(path.child(field), most))
+    addresses = data.get("ips") or ()
+    errors += validate_list(addresses, 16, validate_interface_address, path.child("ips"))
+    return errors if len(addresses) > 16 else errors + validate_unique(addresses, path.child("ips"))
+
+
+def _validate_allocation(allocation: Object, known: set[str], path: FieldPath) -> list[FieldError]:
+    devices, where = allocation.get("devices") or {}, path.child("devices")
+
+    def judge_result(result: Object, place: FieldPath) -> list[FieldError]:
+        errors = _validate_reference(result.get("request") or "", known, place.child("request"))
+        errors += validate_csi_driver(result.get("driver") or "", place.child("driver"))
+        errors += validate_pool_name(result.get("pool") or "", place.child("pool"))
+        errors += validate_label(result.get("device") or "", place.child("device"))
+        errors += validate_binding(result, place)
+        return errors + _validate_share(result, place)
+
+    def judge_config(config: Object, place: FieldPath) -> list[FieldError]:
+        source = config.get("source") or ""
+        errors = [] if source else [required(place.child("source"))]
+        if source and source not in ("FromClaim", "FromClass"):
+            errors.append(not_supported(place.child("source"), source, ("FromClaim", "FromClass")))
+        errors += _validate_references(config.get("requests") or (), known, place.child("requests"))
+        return errors + _validate_config(config, place)
+
+    errors = validate_list(devices.get("results") or (), 32, judge_result, where.child("results"))
+    errors += validate_list(devices.get("config") or (), 64, judge_config, where.child("config"))
+    if allocation.get("nodeSelector") is not None:
+        errors += validate_node_selector(allocation["nodeSelector"], path.child("nodeSelector"))
+    return errors
+
+
+def validate_binding(device: Object, path: FieldPath) -> list[FieldError]:
+    """Complaints about the conditions a device waits for before its pod is bound."""
+    wanted, failed = (device.get(field) or [] for field in ("bindingConditions", "bindingFailureConditions"))
+    success, failure = path.child("bindingConditions"), path.child("bindingFailureConditions")
+    errors = validate_list(wanted, 4, lambda each, where: metadata.validate_label_key(each, where), success)
+    errors += validate_list(failed, 4, lambda each, where: metadata.validate_label_key(each, where), failure)
+    errors += validate_unique(wanted, success)
+    for at, condition in enumerate(failed):
+        if condition in failed[:at]:
+            errors.append(duplicate(failure.index(at), condition))
+        if condition in wanted:
+            text = "bindingFailureConditions must not overlap with bindingConditions"
+            errors.append(invalid(failure.index(at), condition, text))
+    if failed and not wanted:
+        text = "bindingConditions are required to use bindingFailureConditions"
+        errors.append(invalid(success, device.get("bindingConditions"), text))
+    if wanted and not failed:
+        text = "bindingFailureConditions are required to use bindingConditions"
+        errors.append(invalid(failure, device.get("bindingFailureConditions"), text))
+    return errors
+
+
+def validate_pool_name(name: str, path: FieldPath) -> list[FieldError]:
+    if not name:
+        return [required(path)]
+    errors = [too_long(path, 253)] if len(name) > 253 else []
+    return errors + [error for part in name.split("/") for error in metadata.validate_name(part, path)]
 
 
 CLAIM = KindRules(
@@ -278,7 +429,7 @@ CLAIM = KindRules(
     prepare_update=strategy.updated(counted=()),
     prepare_status=strategy.status_only(),
     validate=_validate_claim,
-    validate_update=_validate_fixed,
+    validate_update=_fixed("ResourceClaimSpec"),
     validate_status=validate_claim_status,
 )
 
@@ -295,14 +446,24 @@ def _validate_template(template: Object) -> list[FieldError]:
 CLAIM_TEMPLATE = KindRules(
     default=default_claim_template,
     validate=_validate_template,
-    validate_update=lambda new, old: _validate_template(new) + _validate_fixed(new, old),
+    validate_update=_fixed("ResourceClaimTemplateSpec"),
 )
 
 
 def validate_class(device_class: Object) -> list[FieldError]:
     spec = device_class.get("spec") or {}
-    errors = _validate_list(spec.get("selectors") or (), 32, _validate_selector, _SPEC.child("selectors"))
-    return errors + _validate_list(spec.get("config") or (), 32, _validate_config, _SPEC.child("config"))
+    errors = validate_list(spec.get("selectors") or (), 32, _validate_selector, _SPEC.child("selectors"))
+    errors += validate_list(spec.get("config") or (), 32, _validate_config, _SPEC.child("config"))
+    name = spec.get("extendedResourceName")
+    if name is not None and not _is_extended_resource(name):
+        errors.append(invalid(_SPEC.child("extendedResourceName"), name, "must be a valid extended resource name"))
+    return errors
+
+
+def _is_extended_resource(name: str) -> bool:
+    if "/" not in name or "kubernetes.io/" in name or name.startswith("requests."):
+        return False
+    return not names.label_key(f"requests.{name}")
 
 
 DEVICE_CLASS = KindRules(
@@ -314,124 +475,8 @@ DEVICE_CLASS = KindRules(
 )
 
 
-def validate_slice(resource_slice: Object) -> list[FieldError]:
-    spec = resource_slice.get("spec") or {}
-    errors = validate_csi_driver(spec.get("driver") or "", _SPEC.child("driver"))
-    errors += _validate_pool(spec.get("pool") or {}, _SPEC.child("pool"))
-    errors += _validate_place(spec)
-    if spec.get("sharedCounters") and spec.get("devices"):
-        errors.append(invalid(_SPEC, "", "only one of `sharedCounters` or `devices` is allowed"))
-    devices = spec.get("devices") or ()
-    most = 64 if any(each.get("taints") or each.get("consumesCounters") for each in devices) else 128
-    return errors + _validate_named(devices, most, _validate_device, _SPEC.child("devices"))
-
-
-def _validate_pool(pool: Object, path: FieldPath) -> list[FieldError]:
-    name, count, generation = pool.get("name") or "", pool.get("resourceSliceCount") or 0, pool.get("generation") or 0
-    errors: list[FieldError] = []
-    if not name:
-        errors.append(required(path.child("name")))
-    else:
-        if len(name) > 253:
-            errors.append(too_long(path.child("name"), 253))
-        for part in name.split("/"):
-            errors += metadata.validate_name(part, path.child("name"))
-    if count <= 0:
-        errors.append(invalid(path.child("resourceSliceCount"), count, "must be greater than zero"))
-    if generation < 0:
-        errors.append(invalid(path.child("generation"), generation, "must be greater than or equal to zero"))
-    return errors
-
-
-def _validate_place(spec: Object) -> list[FieldError]:
-    """Complaints about which nodes the devices belong to."""
-    errors: list[FieldError] = []
-    given: list[str] = []
-    name, selector = spec.get("nodeName"), spec.get("nodeSelector")
-    if name:
-        given.append("`nodeName`")
-        errors += metadata.validate_name(name, _SPEC.child("nodeName"))
-    elif name is not None:
-        text = "must be either unset or set to a non-empty string"
-        errors.append(invalid(_SPEC.child("nodeName"), name, text))
-    if selector is not None:
-        given.append("`nodeSelector`")
-        where = _SPEC.child("nodeSelector")
-        errors += validate_node_selector(selector, where)
-        terms = selector.get("nodeSelectorTerms") or []
-        if len(terms) != 1:
-            text = "must have exactly one node selector term"
-            errors.append(invalid(where.child("nodeSelectorTerms"), terms or None, text))
-    for field in ("allNodes", "perDeviceNodeSelection"):
-        if spec.get(field):
-            given.append(f"`{field}`")
-        elif spec.get(field) is not None:
-            errors.append(invalid(_SPEC.child(field), False, "must be either unset or set to true"))
-    if not given:
-        errors.append(required(_SPEC, _ONE_PLACE))
-    elif len(given) > 1:
-        errors.append(invalid(_SPEC, f"{{{', '.join(given)}}}", f"{_ONE_PLACE}, but multiple fields are set"))
-    return errors
-
-
-def _validate_device(device: Object, path: FieldPath) -> list[FieldError]:
-    errors = _validate_label(device.get("name") or "", path.child("name"))
-    attributes: Mapping[str, Object] = device.get("attributes") or {}
-    capacity: Mapping[str, Object] = device.get("capacity") or {}
-    if len(attributes) + len(capacity) > 32:
-        text = "the total number of attributes and capacities must not exceed 32"
-        errors.append(invalid(path, len(attributes) + len(capacity), text))
-    for key in sorted(attributes):
-        where = path.child("attributes")
-        errors += _validate_qualified(key, where)
-        given = [field for field in attributes[key] if attributes[key][field] is not None]
-        if len(given) != 1:
-            shown = attributes[key] if given else ""
-            errors.append(invalid(where.key(key), shown, "exactly one value must be specified"))
-    for key in sorted(capacity):
-        errors += _validate_qualified(key, path.child("capacity"))
-    for at, taint in enumerate(device.get("taints") or ()):
-        errors += _validate_taint(taint, path.child("taints").index(at))
-    return errors
-
-
-def _validate_taint(taint: Object, path: FieldPath) -> list[FieldError]:
-    errors = metadata.validate_label_key(taint.get("key") or "", path.child("key"))
-    value, effect = taint.get("value") or "", taint.get("effect") or ""
-    errors.extend(invalid(path.child("value"), value, text) for text in names.label_value(value))
-    if not effect:
-        errors.append(required(path.child("effect")))
-    elif effect not in _EFFECTS:
-        errors.append(not_supported(path.child("effect"), effect, _EFFECTS))
-    return errors
-
-
-def validate_slice_update(new: Object, old: Object) -> list[FieldError]:
-    after, before = new.get("spec") or {}, old.get("spec") or {}
-    errors = validate_slice(new)
-    for path in (("pool", "name"), ("driver",), ("nodeName",)):
-        value, was = (_at(each, path) for each in (after, before))
-        errors += metadata.validate_immutable(value, was, _SPEC.child(*path))
-    return errors
-
-
-def _at(spec: Object, path: Sequence[str]) -> Any:
-    found: Any = spec
-    for name in path:
-        found = (found or {}).get(name)
-    return found
-
-
-RESOURCE_SLICE = KindRules(
-    prepare_create=strategy.created(),
-    prepare_update=strategy.updated(keep=()),
-    validate=validate_slice,
-    validate_update=validate_slice_update,
-)
-
 RULES: Sequence[tuple[str, str, KindRules]] = (
     ("resource.k8s.io", "ResourceClaim", CLAIM),
     ("resource.k8s.io", "ResourceClaimTemplate", CLAIM_TEMPLATE),
     ("resource.k8s.io", "DeviceClass", DEVICE_CLASS),
-    ("resource.k8s.io", "ResourceSlice", RESOURCE_SLICE),
 )
