@@ -24,7 +24,7 @@ from anynode.registry.items import ERROR, Item
 from anynode.registry.watch_cache import WatchCache
 from anynode.registry.watchers import Selection, Watcher
 from anynode.schema import fields
-from anynode.storage.types import Compacted, FutureRevision, Revision, Storage
+from anynode.storage.types import Compacted, FutureRevision, Revision, Storage, StorageUnavailable
 
 FUTURE_WAIT_SECONDS = 3.0
 MIN_TIMEOUT_SECONDS = 1800
@@ -145,11 +145,13 @@ def selection_of(served: Served, info: RequestInfo, options: ListOptions) -> Sel
 def _as_stored(served: Served, wanted: selectors.FieldSelector) -> selectors.FieldSelector:
     """``wanted`` by the names the stored kind has for its fields; raises ``BadRequest`` for unknown ones."""
     known = {name: name for name in ("metadata.name", "metadata.namespace")} | dict(served.view.field_labels)
+    if served.custom is not None and not served.resource.namespaced:
+        del known["metadata.namespace"]
     for term in wanted.terms:
         if term.field in known:
             continue
         resource = served.resource
-        if resource.qualified in _FIELD_WORDS:
+        if resource.qualified in _FIELD_WORDS or served.custom is not None:
             raise errors.BadRequest(f"field label not supported: {term.field}")
         if resource.qualified == "jobs.batch":
             raise errors.BadRequest(f'field label "{term.field}" not supported for Job')
@@ -187,19 +189,35 @@ class Reader:
 
     async def item(self, served: Served, info: RequestInfo, request: ApiRequest) -> Item:
         """The object a GET names; raises ``NotFound``."""
-        if request.query:
-            version = request.argument("resourceVersion")
-            if version:
-                try:
-                    await self._until(_revision(version))
-                except ValueError as error:
-                    raise errors.ApiError(str(error), reason="") from error
+        version = request.argument("resourceVersion") if request.query else ""
+        if not version and self._cache.shared:
+            await self.catch_up()
+        if version:
+            try:
+                await self._until(_revision(version))
+            except ValueError as error:
+                raise errors.ApiError(str(error), reason="") from error
         key = f"{info.namespace}/{info.name}" if info.namespace else info.name
         cache = served.store.cache
         found = cache.items.get(key) if cache.behind is None else await served.store.current(key)
         if found is None:
             raise errors.not_found(served.resource, info.name)
         return found
+
+    @property
+    def shared(self) -> bool:
+        return self._cache.shared
+
+    @property
+    def revision(self) -> Revision:
+        return self._cache.revision
+
+    async def catch_up(self) -> None:
+        """Return when reads show what any server of this store acknowledged; raises ``ServerTimeout``."""
+        try:
+            await self._cache.catch_up()
+        except StorageUnavailable as error:
+            raise errors.ServerTimeout(str(error), retry_after_seconds=1) from error
 
     async def _until(self, revision: Revision) -> None:
         """Wait until the store has come to ``revision``; raises ``Timeout`` after three seconds."""
@@ -250,6 +268,8 @@ class Reader:
         """The version a list names (0: none), reached."""
         text = options.resource_version
         if not text:
+            if self._cache.shared and not options.token:
+                await self.catch_up()
             return Revision(0)
         try:
             version = _revision(text)
@@ -339,6 +359,8 @@ class Reader:
             except ValueError as error:
                 raise errors.ApiError(str(error), reason="") from error
         cache = served.store.cache
+        if self._cache.shared and not options.resource_version and options.initial_events is not False:
+            await self.catch_up()
         if cache.behind is not None:
             await cache.reach(self._cache.revision)
         source = _Watch(

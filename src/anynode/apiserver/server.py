@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 IN_PROCESS = "anynode-in-process"
 """A request with this header is answered with the decoded object instead of bytes."""
+PERHAPS_STALE = frozenset({401, 403, 404, 409, 422})
+"""What a server may say because another one's write has not reached it yet."""
 MOST_READING, MOST_WRITING = 4_000, 2_000
 """Requests under way at once; a request over that is told to come again, as one too many for upstream's queues is."""
 OUTDATED = {"endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
@@ -125,7 +127,7 @@ class ApiServer:
     async def handle(self, request: ApiRequest) -> ApiResponse:
         """The answer to any request; never raises but for cancellation."""
         try:
-            response = await self._answer(request)
+            response = await (self._answer_currently(request) if self._reader.shared else self._answer(request))
         except errors.ApiError as error:
             return self._refused(request, error)
         except (RecursionError, orjson.JSONEncodeError) as error:
@@ -154,6 +156,19 @@ class ApiServer:
             return given
         bits = f"{self._random.getrandbits(128):032x}"
         return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}"
+
+    async def _answer_currently(self, request: ApiRequest) -> ApiResponse:
+        """The answer where other servers write too: a refusal made on an older state is thought over on the newest."""
+        before = self._reader.revision
+        try:
+            return await self._answer(request)
+        except errors.ApiError as error:
+            if error.status_code not in PERHAPS_STALE:
+                raise
+            await self._reader.catch_up()
+            if self._reader.revision == before:
+                raise
+        return await self._answer(request)
 
     async def _answer(self, request: ApiRequest) -> ApiResponse:
         user = self.authenticator.authenticate(request)

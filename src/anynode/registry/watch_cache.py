@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import collections
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from anynode.aio.clock import Clock
 from anynode.api.errors import Expired
@@ -122,6 +122,25 @@ class ResourceCache:
             bisect.insort(self._keys, key)
         self.items[key] = item
 
+    def replace(self, records: Mapping[str, Record], revision: Revision) -> None:
+        """Show ``records``, complete at ``revision``, and tell listeners what differs; history begins anew."""
+        moment = self._clock.monotonic()
+        events: list[CacheEvent] = []
+        for key in [key for key in self.items if key not in records]:
+            item = self.items[key]
+            events.append(CacheEvent(item.at(revision), item, deleted=True, moment=moment))
+            self.place(item, deleted=True)
+        for key, record in records.items():
+            previous = self.items.get(key)
+            if previous is None or previous.revision != record.mod_revision:
+                item = Item.of_record(key, record)
+                self.place(item, deleted=False)
+                events.append(CacheEvent(item, previous, deleted=False, moment=moment))
+        self.begin(revision)
+        if events:
+            for listener in self.listeners:
+                listener(events)
+
     def forget(self, now: float) -> None:
         """Let go of history that is over."""
         events = self._events
@@ -211,6 +230,10 @@ class WatchCache:
         self._waiting: list[tuple[Revision, Callable[[], None]]] = []
         self._watch: Watch | None = None
         self._closed = False
+        self._gap = False
+        """The store lost sight of changes: everything is to be read anew."""
+        self.shared = storage.shared
+        """Whether other servers write too, so that reads that must be current wait in ``catch_up``."""
         self.revision = Revision(0)
         self.failure: StorageError | None = None
 
@@ -261,7 +284,12 @@ class WatchCache:
         for cache in self._caches.values():
             cache.begin(since)
         self.revision = since
-        self._watch = await self._storage.watch(ROOT, self._listen, after=since, ended=self._ended)
+        await self._follow(since)
+
+    async def _follow(self, after: Revision) -> None:
+        self._watch = await self._storage.watch(
+            ROOT, self._listen, after=after, ended=self._ended, progress=self._come_to
+        )
 
     def forget_history(self) -> None:
         """Let a new cluster's history begin now: nobody watched while it was furnished."""
@@ -299,6 +327,21 @@ class WatchCache:
         if self._waiting:
             self._wake()
 
+    def _come_to(self, revision: Revision) -> None:
+        """The store moved on without a change to anything cached."""
+        self.revision = max(self.revision, revision)
+        if self._waiting:
+            self._wake()
+
+    async def catch_up(self) -> None:
+        """Return when the caches show all that any server acknowledged before this call.
+
+        Raises ``StorageUnavailable``.
+        """
+        await self._storage.catch_up()
+        while self._gap and not self._closed:
+            await self._clock.sleep(TICK_SECONDS / 10)
+
     def _wake(self) -> None:
         due = [wake for revision, wake in self._waiting if revision <= self.revision]
         self._waiting = [entry for entry in self._waiting if entry[0] > self.revision]
@@ -313,6 +356,11 @@ class WatchCache:
         self._waiting = [entry for entry in self._waiting if entry[1] is not wake]
 
     def _ended(self, error: StorageError) -> None:
+        if isinstance(error, Compacted) and not self._closed:
+            logger.error("the store's history has a gap: watches end and everything is read anew")
+            self._gap = True
+            self._close_watchers()
+            return
         self.failure = error
         logger.error("the store ended its watch", exc_info=error)
         self.close()
@@ -365,7 +413,24 @@ class WatchCache:
         """Send bookmarks, end watches and forget history whose time is over, for ever."""
         while not self._closed:
             await self._clock.sleep(TICK_SECONDS)
+            if self._gap:
+                await self._refill()
             self.tick()
+
+    async def _refill(self) -> None:
+        """Read everything anew after a gap; who watched lists again, who listens in this process hears what differs."""
+        page = await self._storage.list(ROOT)
+        found: dict[ResourceCache, dict[str, Record]] = {cache: {} for cache in self._caches.values()}
+        for record in page.records:
+            cache = self._cache_of(record.key)
+            if cache is not None:
+                found.setdefault(cache, {})[record.key[len(cache.prefix) :]] = record
+        self.revision = max(self.revision, page.revision)
+        for cache, records in found.items():
+            cache.replace(records, page.revision)
+        self._close_watchers()
+        self._gap = False
+        await self._follow(page.revision)
 
     def tick(self) -> None:
         now = self._clock.monotonic()
@@ -391,6 +456,9 @@ class WatchCache:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
+        self._close_watchers()
+
+    def _close_watchers(self) -> None:
         for cache in (*self._caches.values(), *self._mirrors):
             for watcher in tuple(cache.watchers.watchers):
                 cache.watchers.close(watcher)

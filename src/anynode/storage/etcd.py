@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 ROOT = "/registry"
 COMPACT_KEY = b"compact_rev_key"
 """Where every API server on an etcd, upstream's too, notes how far it is compacted."""
+FIRST_REVISION = 1
+"""What an empty etcd says; the first write makes 2."""
 PAGE = 1_000
 START_SECONDS = 10.0
 """How long opening may look for an etcd that answers."""
@@ -422,6 +424,8 @@ class EtcdStorage:
 
     async def _read_changes(self, prefix: str, after: Revision, through: Revision) -> Sequence[Change]:
         """Changes of ``prefix`` in (after, through] from etcd: a watch with previous states, ended when it is there."""
+        if through <= FIRST_REVISION:
+            return ()
         channel = await self._channel_now()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         changes: list[Change] = []

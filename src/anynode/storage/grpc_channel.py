@@ -17,7 +17,7 @@ import ssl
 import struct
 import urllib.parse
 from collections.abc import Callable
-from typing import Self
+from typing import Self, cast
 
 import hpack
 
@@ -250,7 +250,7 @@ class GrpcChannel(asyncio.Protocol):
     # -- asyncio.Protocol -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one, but does not derive from it
         self._transport = transport
         settings = struct.pack(">HIHI", 2, 0, _INITIAL_WINDOW, MOST_WINDOW)
         grown = struct.pack(">I", MOST_WINDOW - FIRST_WINDOW)

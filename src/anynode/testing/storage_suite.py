@@ -467,8 +467,13 @@ class StorageMachine(RuleBasedStateMachine):
                 ]
             return [task.result() for task in started]
 
-        for record, (key, value, _) in zip(self.run(all_at_once()), writes, strict=True):
-            self.model.wrote(record.mod_revision, key, value, False)
+        records = self.run(all_at_once())
+        for name in {key for key, _, _ in writes}:
+            own = [record.mod_revision for record in records if record.key == name]
+            assert own == sorted(own), "writes of one key keep their order"
+        values = [value for _, value, _ in writes]
+        for record, value in sorted(zip(records, values, strict=True), key=lambda each: each[0].mod_revision):
+            self.model.wrote(record.mod_revision, record.key, value, False)
 
     @rule(key=KEYS)
     def delete(self, key: str) -> None:
