@@ -8,17 +8,23 @@ defaulttolerationseconds,podtopologylabels}``, 1.36.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from anynode.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
-from anynode.admission.chain import Attributes, ListObjects, Lookup, Plugin
+from anynode.admission.chain import Attributes, ListIn, ListObjects, Lookup, Plugin, ReplaceStatus
+from anynode.admission.default_classes import DefaultIngressClass, DefaultStorageClass
 from anynode.admission.escalation import RoleEscalation
+from anynode.admission.limit_ranger import LimitRanger
 from anynode.admission.node_restriction import NodeRestriction
+from anynode.admission.resizing import NodeDeclaredFeatureValidator, PersistentVolumeClaimResize, PodResizeValidator
+from anynode.admission.resource_quota import ResourceQuota
 from anynode.admission.service_account import TOKEN_SOURCES, ServiceAccountPlugin
+from anynode.admission.storage_protection import StorageObjectInUseProtection
 from anynode.aio.clock import Clock
 from anynode.api import errors, formats, objects, resources
 from anynode.api.errors import Cause
 from anynode.api.objects import Object, ObjectKey
+from anynode.api.resources import Resource
 from anynode.api.wire import User
 from anynode.security import rbac
 from anynode.security.rbac import Attributes as Asked
@@ -32,35 +38,56 @@ TOPOLOGY_LABELS = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region
 PODS = frozenset({"pods"})
 
 
+def no_objects(_resource: Resource, _namespace: str) -> Iterable[Object]:
+    return ()
+
+
+async def unchanged(_resource: Resource, obj: Object) -> Object:
+    return obj
+
+
 def plugins(
     lookup: Lookup,
     list_objects: ListObjects,
     *,
+    list_in: ListIn = no_objects,
+    replace_status: ReplaceStatus = unchanged,
     clock: Clock,
     chance: random.Random,
     policy: Policy | None = None,
     token_sources: Sequence[Object] = TOKEN_SOURCES,
+    dynamic: Sequence[Plugin] = (),
 ) -> Sequence[Plugin]:
     """Every built-in plugin, in upstream's order. ``policy``: who holds which rights; without it nobody is held to
-    granting only his own. ``token_sources``: what a pod finds beside its token."""
+    granting only his own. ``token_sources``: what a pod finds beside its token. ``dynamic``: what users configured,
+    which comes after all that may change an object here and before quotas are charged."""
 
     def may(user: User, asked: Asked) -> bool:
         return policy is None or rbac.decide(user, asked, policy).allowed
 
-    found = (
+    return (
         NamespaceLifecycle(lookup),
+        LimitRanger(list_in),
         ServiceAccountPlugin(lookup, clock=clock, chance=chance, token_sources=token_sources),
         NodeRestriction(lookup, may),
         TaintNodesByCondition(),
         Priority(lookup, list_objects),
         DefaultTolerationSeconds(),
+        DefaultStorageClass(list_objects),
+        StorageObjectInUseProtection(),
+        PersistentVolumeClaimResize(lookup),
         RuntimeClass(lookup),
         CertificateApproval(may),
         CertificateSigning(may),
         CertificateSubjectRestriction(),
+        DefaultIngressClass(list_objects),
         PodTopologyLabels(lookup),
+        NodeDeclaredFeatureValidator(lookup),
+        PodResizeValidator(lookup),
+        *(() if policy is None else (RoleEscalation(policy),)),
+        *dynamic,
+        ResourceQuota(lookup, list_objects, list_in, replace_status, clock=clock),
     )
-    return found if policy is None else (*found, RoleEscalation(policy))
 
 
 class NamespaceLifecycle(Plugin):

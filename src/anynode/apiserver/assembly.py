@@ -19,7 +19,7 @@ from anynode.admission.chain import Chain, Passage
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api import resources
-from anynode.api.objects import Object, ObjectKey
+from anynode.api.objects import Object, ObjectKey, key_of
 from anynode.api.resources import Catalogue, Resource
 from anynode.api.wire import User
 from anynode.apiserver.authorization import Authorizer
@@ -52,7 +52,7 @@ from anynode.registry.ownership import ManagedFields
 from anynode.registry.priority_classes import PriorityClassStore
 from anynode.registry.services import ServiceStore
 from anynode.registry.signing_requests import SigningRequestStore
-from anynode.registry.store import Ownership, ResourceStore, Shape
+from anynode.registry.store import Ownership, ResourceStore, Shape, Write
 from anynode.registry.watch_cache import ResourceCache, WatchCache
 from anynode.schema import types as type_table
 from anynode.schema.kinds.catalogue import rules_of
@@ -73,6 +73,7 @@ STORES: Mapping[str, type[ResourceStore]] = {
     "priorityclasses.scheduling.k8s.io": PriorityClassStore,
 }
 COMPACT_SECONDS = 300.0
+SERVER = User(name="system:apiserver", groups=("system:masters",))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,15 @@ class Assembly:
         slices = SlicesByService(self.served["discovery.k8s.io", "v1", "endpointslices"].store.cache)
         self.outbound = Outbound(clock=clock, random=random, lookup=self.lookup, slices=slices)
         self.admission = Chain(
-            builtin.plugins(self.lookup, self._all_of, clock=clock, chance=random, policy=self.policy)
+            builtin.plugins(
+                self.lookup,
+                self._all_of,
+                list_in=self._all_in,
+                replace_status=self._replace_status,
+                clock=clock,
+                chance=random,
+                policy=self.policy,
+            )
         )
         self.metrics = Metrics()
         self.metrics.gauge("apiserver_storage_objects", self._object_counts)
@@ -265,6 +274,20 @@ class Assembly:
         """Every stored object of a small kind, for admission."""
         served = self.served.get((resource.group, resource.version, resource.plural))
         return () if served is None else (item.object for item in served.store.cache.scan())
+
+    def _all_in(self, resource: Resource, namespace: str) -> Iterable[Object]:
+        """The stored objects of a kind in one namespace, for admission."""
+        served = self.served.get((resource.group, resource.version, resource.plural))
+        if served is None or not served.store.cache.items:
+            return ()
+        return (item.object for item in served.store.cache.scan(f"{namespace}/"))
+
+    async def _replace_status(self, resource: Resource, obj: Object) -> Object:
+        """Write a status that admission decided on; raises ``Conflict`` when the object changed meanwhile."""
+        store = self.served[resource.group, resource.version, resource.plural].store
+        write = Write(user=SERVER, manager="kube-apiserver", subresource="status")
+        item, _ = await store.update(str(key_of(obj)), lambda _: obj, write, rules=store.status_rules)
+        return item.object
 
     def _follow_policy(self) -> None:
         """Keep the RBAC policy as the stored roles and bindings say."""
