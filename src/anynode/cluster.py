@@ -35,6 +35,7 @@ from anynode.network.controller import ServiceProxy
 from anynode.provider import ContainerState, PodRecord, Provider, ProviderError
 from anynode.scheduler.scheduler import Scheduler
 from anynode.security import pki
+from anynode.security.signing import RequestSigner
 from anynode.storage.memory import MemoryStorage
 from anynode.storage.sqlite import SqliteStorage
 from anynode.storage.types import Storage, StorageError
@@ -227,10 +228,16 @@ class Cluster:
         await self._stack.__aexit__(kind, error, trace)
 
     def _start_controllers(self, tasks: Supervisor, informers: InformerFactory) -> None:
+        authority = self.server.authority
+        signer = RequestSigner(authority.certificate, authority.key, self._clock)
         manager = ControllerManager(
             self._plane.client_as("system:kube-controller-manager", agent="kube-controller-manager"),
             clock=self._clock,
-            settings=ControllerSettings(controllers=self.settings.controllers, root_ca=self.server.ca_pem.decode()),
+            settings=ControllerSettings(
+                controllers=self.settings.controllers,
+                root_ca=self.server.ca_pem.decode(),
+                sign_certificate=signer.sign,
+            ),
             chance=self._chance,
             informers=informers,
         )

@@ -16,7 +16,7 @@ def server_context(certificate: bytes, key: bytes, *, client_ca: bytes | None = 
     """A listener's context; with ``client_ca`` a client may show a certificate, which this CA must have signed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load_pair(context, certificate, key)
+    load_pair(context, certificate, key)
     if client_ca is not None:
         context.load_verify_locations(cadata=client_ca.decode("ascii"))
         context.verify_mode = ssl.CERT_OPTIONAL
@@ -42,13 +42,16 @@ def client_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if certificate is not None and key is not None:
-        _load_pair(context, certificate, key)
+        load_pair(context, certificate, key)
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
-def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """The ssl module reads certificates from files only: one in memory, or a private one for a moment."""
+def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """Let ``context`` show this certificate from now on; connections there are keep what they agreed on.
+
+    The ssl module reads certificates from files only: one in memory, or a private one for a moment.
+    """
     content = key.rstrip() + b"\n" + certificate
     if sys.platform == "linux":
         descriptor = os.memfd_create("certificate")

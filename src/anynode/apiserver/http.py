@@ -179,6 +179,8 @@ def _user_of(certificate: bytes) -> User | None:
         user = certificate_user(certificate)
     except PkiError:
         return None
+    if user is None:
+        return None
     return dataclasses.replace(user, groups=(*user.groups, AUTHENTICATED))
 
 

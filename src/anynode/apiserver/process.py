@@ -9,22 +9,35 @@ import base64
 import contextlib
 import dataclasses
 import json
+import logging
 import pathlib
 import random
 import socket
+import ssl
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from anynode.aio import tls
 from anynode.aio.clock import Clock
 from anynode.aio.http_server import HttpServer
+from anynode.aio.tasks import Supervisor
 from anynode.apiserver.assembly import ApiServerSettings, Assembly
 from anynode.apiserver.connect import Connector
 from anynode.apiserver.http import MOST_BODY_BYTES, HttpAdapter, too_large
-from anynode.security.pki import CertificateAuthority, load_or_create_key, write_private
+from anynode.security.pki import (
+    LEAF_LIFE,
+    RENEW_BEFORE,
+    CertificateAuthority,
+    KeyPair,
+    load_or_create_key,
+    write_private,
+)
 from anynode.security.rbac import MASTERS
 from anynode.security.tokens import TokenIssuer
 from anynode.storage.types import Storage
+
+logger = logging.getLogger(__name__)
 
 KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -61,6 +74,8 @@ class ApiServerProcess:
         self._settings = settings or ApiServerSettings()
         self._secure = secure
         self._stack = contextlib.AsyncExitStack()
+        self._contexts: list[tuple[ssl.SSLContext, Callable[[], KeyPair]]] = []
+        """Contexts that show a certificate of the authority, and what makes the next one."""
         self.authority: CertificateAuthority
         self.assembly: Assembly
 
@@ -87,8 +102,12 @@ class ApiServerProcess:
             adapter = HttpAdapter(self.assembly.server, strangers=frozenset({KUBELET_CLIENT}))
             context = None
             if self._secure:
-                pair = self.authority.server_certificate([self._host, "127.0.0.1", *NAMES, settings.kubernetes_address])
+                hosts = [self._host, "127.0.0.1", *NAMES, settings.kubernetes_address]
+                pair = self.authority.server_certificate(hosts)
                 context = tls.server_context(pair.certificate, pair.key, client_ca=self.authority.certificate)
+                self._contexts.append((context, lambda: self.authority.server_certificate(hosts)))
+            tasks = await stack.enter_async_context(Supervisor("apiserver-process", clock=self._clock))
+            tasks.start("certificates", self._renew)
             await stack.enter_async_context(
                 HttpServer(
                     adapter.handle,
@@ -109,12 +128,27 @@ class ApiServerProcess:
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
 
+    async def _renew(self) -> None:
+        """Show new certificates long before the old ones end, for ever."""
+        while True:
+            await self._clock.sleep((LEAF_LIFE - RENEW_BEFORE).total_seconds())
+            self.renew_certificates()
+            logger.info("certificates of the API server were renewed")
+
+    def renew_certificates(self) -> None:
+        """Show new certificates to whoever connects from now on."""
+        for context, make in self._contexts:
+            pair = make()
+            tls.load_pair(context, pair.certificate, pair.key)
+
     def _connector(self) -> Connector:
         """Connections to kubelets show a certificate of this authority and, as upstream, take the kubelet's unseen."""
         pair = self.authority.client_certificate(KUBELET_CLIENT, [MASTERS])
+        kubelet_tls = tls.client_context(certificate=pair.certificate, key=pair.key, verify=False)
+        self._contexts.append((kubelet_tls, lambda: self.authority.client_certificate(KUBELET_CLIENT, [MASTERS])))
         return Connector(
             clock=self._clock,
-            kubelet_tls=tls.client_context(certificate=pair.certificate, key=pair.key, verify=False),
+            kubelet_tls=kubelet_tls,
             backend_tls=tls.client_context(verify=False),
         )
 

@@ -27,6 +27,20 @@ from anynode.cli.options import client_options, fail, log_options, run_part
 @click.option(
     "--root-ca-file", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="Published in every namespace."
 )
+@click.option(
+    "--cluster-signing-cert-file",
+    "signing_cert_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="The authority (PEM) that signs approved CertificateSigningRequests.",
+)
+@click.option(
+    "--cluster-signing-key-file",
+    "signing_key_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Its private key (PEM).",
+)
 @log_options
 def command(
     kubeconfig: str | None,
@@ -34,6 +48,8 @@ def command(
     chosen: str,
     leader_elect: bool,
     root_ca_file: str | None,
+    signing_cert_file: str | None,
+    signing_key_file: str | None,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -46,12 +62,24 @@ def command(
     from anynode.aio.tasks import Supervisor
     from anynode.client.api_client import ApiClient
     from anynode.controllers.manager import ControllerManager, ControllerSettings
+    from anynode.security.pki import PkiError
+    from anynode.security.signing import RequestSigner
 
+    if bool(signing_cert_file) != bool(signing_key_file):
+        fail("--cluster-signing-cert-file and --cluster-signing-key-file belong together")
+    sign = None
+    if signing_cert_file and signing_key_file:
+        pair = [pathlib.Path(file).read_bytes() for file in (signing_cert_file, signing_key_file)]
+        try:
+            sign = RequestSigner(pair[0], pair[1], SystemClock()).sign
+        except PkiError as error:
+            fail(str(error))
     settings = ControllerSettings(
         controllers=(chosen,),
         root_ca=pathlib.Path(root_ca_file).read_text() if root_ca_file else "",
         identity=f"{socket.gethostname()}_{os.getpid()}" if leader_elect else "",
         metadata_only=True,
+        sign_certificate=sign,
     )
 
     async def work(client: ApiClient, tasks: Supervisor, _: object) -> None:

@@ -18,6 +18,13 @@ from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api.objects import ObjectKey
 from anynode.client.api_client import ApiClient
+from anynode.controllers.certificates import (
+    SIGNING_SECONDS,
+    CertificateApprover,
+    CertificateCleaner,
+    CertificateSigner,
+    Sign,
+)
 from anynode.controllers.context import ControllerContext, Recorder
 from anynode.controllers.cronjob import CronJobController
 from anynode.controllers.daemonset import DaemonSetController
@@ -67,6 +74,9 @@ class ControllerSettings:
     root_ca: str = ""
     identity: str = ""
     metadata_only: bool = False
+    sign_certificate: Sign | None = None
+    """The cluster's authority; without it nothing is signed."""
+    signing_seconds: float = SIGNING_SECONDS
 
 
 Maker = Callable[[ControllerContext, ControllerSettings], Mapping[str, Work]]
@@ -87,6 +97,13 @@ def _root_ca(context: ControllerContext, settings: ControllerSettings) -> Mappin
     return {"": RootCaController(context, certificate=settings.root_ca).run}
 
 
+def _signing(context: ControllerContext, settings: ControllerSettings) -> Mapping[str, Work]:
+    if settings.sign_certificate is None:
+        return {}
+    signer = CertificateSigner(context, sign=settings.sign_certificate, most_seconds=settings.signing_seconds)
+    return {"": signer.run}
+
+
 CONTROLLERS: Mapping[str, Maker] = {
     "namespace": _one(NamespaceController),
     "serviceaccount": _one(ServiceAccountController),
@@ -105,6 +122,9 @@ CONTROLLERS: Mapping[str, Maker] = {
     "node-lifecycle": _one(NodeLifecycleController),
     "taint-eviction": _one(TaintEvictionController),
     "pod-garbage-collector": _one(PodGarbageCollector),
+    "certificatesigningrequest-approving-controller": _one(CertificateApprover),
+    "certificatesigningrequest-signing-controller": _signing,
+    "certificatesigningrequest-cleaner-controller": _one(CertificateCleaner),
 }
 """By name: what it takes to make one, and the loops it runs."""
 

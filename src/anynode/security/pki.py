@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+import hashlib
 import ipaddress
 import os
 import pathlib
@@ -26,8 +27,14 @@ from anynode.api.wire import User
 
 CA_LIFE = datetime.timedelta(days=3650)
 LEAF_LIFE = datetime.timedelta(days=365)
+RENEW_BEFORE = LEAF_LIFE / 3
+"""How long before its end a certificate of this process is made anew."""
 BACKDATED = datetime.timedelta(minutes=5)
 """Certificates are valid from a little before their making, for machines whose clocks are behind."""
+
+USER_UID = x509.ObjectIdentifier("1.3.6.1.4.1.57683.2")
+"""What a subject names its user's UID by."""
+CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 
 Key: TypeAlias = ec.EllipticCurvePrivateKey
 
@@ -117,6 +124,11 @@ class CertificateAuthority:
         """The authority's own certificate, PEM: what clients trust."""
         return _pem(self._certificate)
 
+    @property
+    def key(self) -> bytes:
+        """The authority's private key, PEM: for signers of this process."""
+        return key_pem(self._key)
+
     def server_certificate(self, hosts: Iterable[str], *, name: str = "kube-apiserver") -> KeyPair:
         """For a server reached under ``hosts`` (names and IP addresses)."""
         names: list[x509.GeneralName] = []
@@ -156,14 +168,23 @@ class CertificateAuthority:
 
 
 @functools.lru_cache(maxsize=1024)
-def certificate_user(der: bytes) -> User:
-    """Who a verified client certificate stands for; raises ``PkiError`` when it names nobody."""
+def certificate_user(der: bytes) -> User | None:
+    """Who a verified client certificate stands for, None when it names nobody.
+
+    Raises ``PkiError`` for one that contradicts itself about the user's UID.
+    """
     subject = x509.load_der_x509_certificate(der).subject
     names = [str(each.value) for each in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    if not names or not names[0]:
-        raise PkiError("the client certificate has no common name")
+    if not names or not names[-1]:
+        return None
+    uids = [str(each.value) for each in subject.get_attributes_for_oid(USER_UID)]
+    if len(uids) > 1:
+        raise PkiError(f"expected 1 UID, but found multiple: {uids}")
+    if uids == [""]:
+        raise PkiError("UID cannot be an empty string")
     groups = tuple(str(each.value) for each in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME))
-    return User(name=names[0], groups=groups)
+    credential = (f"X509SHA256={hashlib.sha256(der).hexdigest()}",)
+    return User(name=names[-1], groups=groups, uid=uids[0] if uids else "", extra={CREDENTIAL_ID: credential})
 
 
 def _load_key(path: pathlib.Path) -> Key:

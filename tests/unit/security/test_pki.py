@@ -57,6 +57,7 @@ def test_a_handshake_proves_both_sides(tmp_path: pathlib.Path, authority: pki.Ce
     thread.join()
     assert seen[0] is not None
     user = pki.certificate_user(seen[0])
+    assert user is not None
     assert (user.name, user.groups) == ("admin", ("system:masters", "devs"))
 
 
