@@ -17,6 +17,7 @@ COMMANDS = {
     "down": ("anynode.cli.down", "Stop a cluster that 'anynode up' started."),
     "status": ("anynode.cli.status", "Say which clusters run, and where."),
     "kubeconfig": ("anynode.cli.kubeconfig_command", "Print the kubeconfig of a running cluster."),
+    "diff": ("anynode.cli.diff", "Show what differs between two revisions, or two clusters."),
     "node": ("anynode.cli.node", "Join a Kubernetes cluster with virtual nodes."),
     "apiserver": ("anynode.cli.apiserver", "Run the API server alone."),
     "scheduler": ("anynode.cli.scheduler", "Run the scheduler alone, against any API server."),
