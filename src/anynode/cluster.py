@@ -14,6 +14,7 @@ import ipaddress
 import json
 import pathlib
 import random
+import ssl
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from anynode.provider import ContainerState, PodRecord, Provider, ProviderError
 from anynode.scheduler.scheduler import Scheduler
 from anynode.security import pki
 from anynode.security.signing import RequestSigner
+from anynode.storage import etcd
 from anynode.storage.memory import MemoryStorage
 from anynode.storage.sqlite import SqliteStorage
 from anynode.storage.types import Storage, StorageError
@@ -48,6 +50,32 @@ STOP_SECONDS = 2.0
 
 class ClusterError(Exception):
     """The cluster cannot start; one clear sentence for the user."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Where state is kept if not in the data directory, and which of it is encrypted. Files are PEM."""
+
+    etcd_servers: Sequence[str] = ()
+    etcd_prefix: str = etcd.ROOT
+    etcd_ca_file: str = ""
+    etcd_cert_file: str = ""
+    etcd_key_file: str = ""
+    encryption_config: str = ""
+
+    def etcd(self) -> etcd.EtcdSettings:
+        """What the engine is told; raises ``OSError`` or ``ValueError`` for files that cannot be used."""
+        context = None
+        if any(server.startswith("https:") for server in self.etcd_servers):
+            context = tls.client_context(
+                ca=pathlib.Path(self.etcd_ca_file).read_bytes() if self.etcd_ca_file else None,
+                certificate=pathlib.Path(self.etcd_cert_file).read_bytes() if self.etcd_cert_file else None,
+                key=pathlib.Path(self.etcd_key_file).read_bytes() if self.etcd_key_file else None,
+            )
+            context.set_alpn_protocols(["h2"])
+        for server in self.etcd_servers:
+            etcd.address_of(server)
+        return etcd.EtcdSettings(servers=self.etcd_servers, prefix="/" + self.etcd_prefix.strip("/"), tls=context)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +92,10 @@ class ClusterSettings:
     provider_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     controllers: Sequence[str] = ("*",)
     service_network: str = ""
-    """Where cluster IPs come from; empty: a block of its own, kept in the data directory."""
+    """Where cluster IPs come from; empty: a block of its own, kept in the data directory (etcd: chosen by prefix)."""
+    store: StoreSettings = dataclasses.field(default_factory=StoreSettings)
+    cert_dir: pathlib.Path | None = None
+    """The authority and the keys, where several API servers share them; None: ``pki`` in the data directory."""
 
     def __post_init__(self) -> None:
         if self.data_dir is None and not self.ephemeral:
@@ -85,6 +116,35 @@ def own_service_network(directory: pathlib.Path) -> str:
     chosen = f"127.{64 + number // 4}.{number % 4 * 64}.0/18"
     pki.write_private(kept, f"{chosen}\n".encode())
     return chosen
+
+
+def network_of_prefix(prefix: str) -> str:
+    """The block every API server on one etcd chooses by itself."""
+    number = zlib.crc32(f"etcd:{prefix}".encode()) % 256
+    return f"127.{64 + number // 4}.{number % 4 * 64}.0/18"
+
+
+async def open_storage(
+    stack: contextlib.AsyncExitStack,
+    settings: ClusterSettings,
+    directory: pathlib.Path,
+    clock: Clock,
+    progress: Callable[[str], None],
+) -> Storage:
+    """The engine the settings name, open until ``stack`` ends. Raises ``StorageError``."""
+    storage: Storage
+    if settings.store.etcd_servers:
+        chosen = settings.store.etcd()
+        storage = await stack.enter_async_context(etcd.EtcdStorage(chosen, clock=clock))
+        progress(f"storage etcd {','.join(chosen.servers)} under {chosen.prefix}, revision {storage.revision}")
+    elif settings.ephemeral:
+        storage = await stack.enter_async_context(MemoryStorage())
+        progress("storage in memory")
+    else:
+        file = directory / "state.db"
+        storage = await stack.enter_async_context(SqliteStorage(file, clock=clock))
+        progress(f"storage {file}, revision {storage.revision}")
+    return storage
 
 
 def nothing(_: str) -> None:
@@ -144,14 +204,10 @@ class ControlPlane:
             self.directory = pathlib.Path(stack.enter_context(temporary))
         else:
             self.directory = settings.data_dir
-        storage: Storage
-        if settings.ephemeral:
-            storage = await stack.enter_async_context(MemoryStorage())
-            self._progress("storage in memory")
-        else:
-            file = self.directory / "state.db"
-            storage = await stack.enter_async_context(SqliteStorage(file, clock=self.clock))
-            self._progress(f"storage {file}, revision {storage.revision}")
+        storage = await open_storage(stack, settings, self.directory, self.clock, self._progress)
+        network = settings.service_network
+        if not network and settings.store.etcd_servers:
+            network = network_of_prefix(settings.store.etcd_prefix)
         self.server = await stack.enter_async_context(
             ApiServerProcess(
                 storage,
@@ -160,9 +216,8 @@ class ControlPlane:
                 directory=self.directory,
                 host=settings.host,
                 port=settings.port,
-                settings=ApiServerSettings(
-                    service_network=settings.service_network or own_service_network(self.directory)
-                ),
+                settings=ApiServerSettings(service_network=network or own_service_network(self.directory)),
+                pki=settings.cert_dir,
             )
         )
         self._progress(f"API server {self.server.url}")
@@ -180,6 +235,8 @@ def as_cluster_errors(settings: ClusterSettings) -> Iterator[None]:
         yield
     except StorageError as error:
         raise ClusterError(str(error)) from error
+    except (ssl.SSLError, FileNotFoundError, ValueError) as error:
+        raise ClusterError(f"cannot use what was given: {error}") from error
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
             raise

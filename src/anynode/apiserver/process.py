@@ -64,11 +64,13 @@ class ApiServerProcess:
         port: int = 0,
         settings: ApiServerSettings | None = None,
         secure: bool = True,
+        pki: pathlib.Path | None = None,
     ) -> None:
+        """``pki``: where authority and token key are kept instead, shared with other servers."""
         self._storage = storage
         self._clock = clock
         self._random = random
-        self._pki = directory / "pki"
+        self._pki = pki or directory / "pki"
         self._host = host
         self._port = port
         self._settings = settings or ApiServerSettings()

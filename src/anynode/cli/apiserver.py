@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+from typing import Any
 
 import click
 
-from anynode.cli.options import fail, log_options, name_options, run_loop
+from anynode.cli.options import fail, log_options, name_options, run_loop, store_options, store_settings
 from anynode.cli.state import DataDir, StateError
 
 
 @click.command(
     epilog="Examples:\n\n\b\n"
     "  anynode apiserver --write-kubeconfig kc        # then: kubectl --kubeconfig kc get namespaces\n"
-    "  anynode apiserver --ephemeral --port 0 --write-kubeconfig kc"
+    "  anynode apiserver --ephemeral --port 0 --write-kubeconfig kc\n"
+    "  anynode apiserver --etcd-servers http://127.0.0.1:2379 --cert-dir /etc/anynode/pki"
 )
 @name_options
 @click.option("--ephemeral", is_flag=True, help="Keep everything in memory.")
@@ -24,6 +26,7 @@ from anynode.cli.state import DataDir, StateError
 @click.option(
     "--write-kubeconfig", metavar="FILE", type=click.Path(dir_okay=False), help="Also write the kubeconfig here."
 )
+@store_options
 @log_options
 def command(
     name: str,
@@ -35,6 +38,7 @@ def command(
     write_kubeconfig: str | None,
     log_level: str,
     log_format: str,
+    **store: Any,
 ) -> None:
     """Run the API server alone: REST, watch, storage; no controllers, scheduler or nodes."""
     from anynode.cluster import ClusterError, ClusterSettings, ControlPlane
@@ -50,6 +54,7 @@ def command(
             host=host,
             port=port,
             service_network=service_network,
+            **store_settings(store),
         )
 
         async def run(stop: asyncio.Event) -> None:

@@ -42,6 +42,56 @@ def log_options(function: F) -> F:
     )(function)
 
 
+def store_options(function: F) -> F:
+    """Where state is kept if not in the data directory; flags as kube-apiserver's. Read with ``store_settings``."""
+    for option in (
+        click.option(
+            "--encryption-provider-config",
+            "encryption_config",
+            metavar="FILE",
+            default="",
+            help="Which resources are encrypted in storage and how (EncryptionConfiguration).",
+        ),
+        click.option(
+            "--cert-dir",
+            metavar="DIR",
+            default="",
+            help="Authority and token key, shared by the servers of one etcd.  [default: pki in the data directory]",
+        ),
+        click.option("--etcd-prefix", default="/registry", show_default=True, help="What keys in etcd begin with."),
+        click.option("--etcd-keyfile", metavar="FILE", default="", help="Key of the client certificate (PEM)."),
+        click.option("--etcd-certfile", metavar="FILE", default="", help="Client certificate for etcd (PEM)."),
+        click.option("--etcd-cafile", metavar="FILE", default="", help="Authority of etcd's certificate (PEM)."),
+        click.option(
+            "--etcd-servers",
+            metavar="URL,...",
+            default="",
+            help="Keep state in this etcd (http://host:2379), as several servers can.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def store_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """``store`` and ``cert_dir`` for ``ClusterSettings`` from a command's arguments."""
+    import pathlib
+
+    from anynode.cluster import StoreSettings
+
+    return {
+        "store": StoreSettings(
+            etcd_servers=tuple(each.strip() for each in given["etcd_servers"].split(",") if each.strip()),
+            etcd_prefix=given["etcd_prefix"],
+            etcd_ca_file=given["etcd_cafile"],
+            etcd_cert_file=given["etcd_certfile"],
+            etcd_key_file=given["etcd_keyfile"],
+            encryption_config=given["encryption_config"],
+        ),
+        "cert_dir": pathlib.Path(given["cert_dir"]) if given["cert_dir"] else None,
+    }
+
+
 def client_options(function: F) -> F:
     """``--kubeconfig`` and ``--context``: which API server a part speaks to."""
     function = click.option("--context", help="Context of the kubeconfig.  [default: the current one]")(function)

@@ -15,7 +15,16 @@ import click
 
 import anynode
 from anynode.cli import kubeconfig
-from anynode.cli.options import fail, image_option, log_options, name_options, run_loop, with_images
+from anynode.cli.options import (
+    fail,
+    image_option,
+    log_options,
+    name_options,
+    run_loop,
+    store_options,
+    store_settings,
+    with_images,
+)
 from anynode.cli.state import DataDir, Running, StateError, context_name, write_private
 
 START_SECONDS = 60.0
@@ -44,6 +53,7 @@ POLL_SECONDS = 0.02
 )
 @click.option("--provider-option", "options", multiple=True, metavar="KEY=VALUE", help="Handed to the provider.")
 @image_option
+@store_options
 @click.option("--detach", "-d", is_flag=True, help="Return when the cluster is ready; it goes on in the background.")
 @click.option("--merge", is_flag=True, help="Add the context to your own kubeconfig and choose it.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing but errors.")
@@ -76,6 +86,13 @@ class Wanted:
     nodes: int
     provider: str
     options: tuple[str, ...]
+    etcd_servers: str
+    etcd_cafile: str
+    etcd_certfile: str
+    etcd_keyfile: str
+    etcd_prefix: str
+    cert_dir: str
+    encryption_config: str
     log_level: str
     log_format: str
 
@@ -87,12 +104,18 @@ class Wanted:
                 raise StateError(f"--provider-option {key!r} is not of the form KEY=VALUE")
         return {key: value for key, _, value in pairs}
 
+    def stored(self) -> dict[str, str]:
+        """Where state is kept, option by option."""
+        names = ("etcd_servers", "etcd_cafile", "etcd_certfile", "etcd_keyfile", "etcd_prefix", "cert_dir")
+        return {**{name: getattr(self, name) for name in names}, "encryption_provider_config": self.encryption_config}
+
     def arguments(self) -> list[str]:
         """The command line that asks for the same cluster in the foreground."""
         words = ["up", "--name", self.name, "--host", self.host, "--port", str(self.port)]
         words += ["--nodes", str(self.nodes), "--provider", self.provider]
         words += ["--log-level", self.log_level, "--log-format", self.log_format]
         words += [f"--provider-option={option}" for option in self.options]
+        words += [f"--{name.replace('_', '-')}={value}" for name, value in self.stored().items() if value]
         if self.data_dir:
             words += ["--data-dir", self.data_dir]
         return [*words, "--ephemeral"] if self.ephemeral else words
@@ -121,6 +144,7 @@ def _foreground(directory: DataDir, wanted: Wanted, *, merge: bool, quiet: bool)
         nodes=wanted.nodes,
         provider=wanted.provider,
         provider_options=wanted.provider_options(),
+        **store_settings(dataclasses.asdict(wanted)),
     )
 
     async def run(stop: asyncio.Event) -> None:

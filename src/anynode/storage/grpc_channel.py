@@ -4,8 +4,8 @@ In: serialized requests. Out: serialized responses, as futures (``unary``) or ca
 turn of the event loop leave in one piece, and nothing waits for an earlier answer. When the connection ends, everything
 under way fails with ``GrpcError`` of code ``UNAVAILABLE``; whoever owns the channel opens another one.
 
-Chosen over grpcio and grpclib after measuring: see ``docs/howto/etcd.md``. Header blocks are written without
-compression and read with ``hpack``. Source: RFC 9113, RFC 7541,
+Chosen over grpcio and grpclib after measuring: see ``docs/howto/etcd.md``. Header blocks are written
+without compression; the server is told to keep no table either. Source: RFC 9113, RFC 7541,
 https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
 """
 
@@ -19,7 +19,7 @@ import urllib.parse
 from collections.abc import Callable
 from typing import Self, cast
 
-import hpack
+from anynode.storage.header_blocks import header_pairs
 
 UNAVAILABLE = 14
 INTERNAL = 13
@@ -30,7 +30,7 @@ REFILL_BYTES = 1 << 24
 FRAME_BYTES = 16_384
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 1, 1, 4, 8, 32
-_MAX_STREAMS, _INITIAL_WINDOW, _MAX_FRAME = 3, 4, 5
+_TABLE, _PUSH, _INITIAL_WINDOW, _MAX_FRAME = 1, 2, 4, 5
 _KEPT_BLOCKS = 256
 
 
@@ -102,7 +102,6 @@ class GrpcChannel(asyncio.Protocol):
         self._peer_window = FIRST_WINDOW
         self._frame_bytes = FRAME_BYTES
         self._received = 0
-        self._decoder = hpack.Decoder()
         self._blocks: dict[bytes, tuple[int, str] | None] = {}
         self._heads: dict[str, bytes] = {}
         self._fragment: tuple[int, int, bytearray] | None = None
@@ -252,7 +251,7 @@ class GrpcChannel(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's is one, but does not derive from it
         self._transport = transport
-        settings = struct.pack(">HIHI", 2, 0, _INITIAL_WINDOW, MOST_WINDOW)
+        settings = struct.pack(">HIHIHI", _TABLE, 0, _PUSH, 0, _INITIAL_WINDOW, MOST_WINDOW)
         grown = struct.pack(">I", MOST_WINDOW - FIRST_WINDOW)
         transport.write(PREFACE + frame(_SETTINGS, 0, 0, settings) + frame(_WINDOW_UPDATE, 0, 0, grown))
 
@@ -286,7 +285,7 @@ class GrpcChannel(asyncio.Protocol):
             position += 9 + length
             try:
                 self._take(kind, flags, stream, payload)
-            except (hpack.HPACKError, struct.error, IndexError, ValueError) as error:
+            except (struct.error, IndexError, ValueError) as error:
                 self.close(f"the server does not speak gRPC: {error}")
             if self.closed.is_set():
                 return
@@ -355,7 +354,7 @@ class GrpcChannel(asyncio.Protocol):
         """(code, message) of a header block that has them. Blocks are few: with no table, equal bytes mean the same."""
         if block in self._blocks:
             return self._blocks[block]
-        found = {str(name): str(value) for name, value in self._decoder.decode(block)}
+        found = dict(header_pairs(block))
         code = found.get("grpc-status")
         status: tuple[int, str] | None = None
         if code is not None:
