@@ -39,9 +39,15 @@ from anynode.controllers.namespace import NamespaceController
 from anynode.controllers.node_lifecycle import NodeLifecycleController
 from anynode.controllers.pod_gc import PodGarbageCollector
 from anynode.controllers.replicaset import REPLICATION_CONTROLLERS, ReplicaSetController
+from anynode.controllers.resourcequota import ResourceQuotaController
 from anynode.controllers.root_ca import RootCaController
 from anynode.controllers.serviceaccount import ServiceAccountController
 from anynode.controllers.statefulset import StatefulSetController
+from anynode.controllers.storage_protection import (
+    AttributesClassProtectionController,
+    ClaimProtectionController,
+    VolumeProtectionController,
+)
 from anynode.controllers.taint_eviction import TaintEvictionController
 from anynode.informers.election import Elector
 from anynode.informers.informer import InformerFactory
@@ -125,6 +131,10 @@ CONTROLLERS: Mapping[str, Maker] = {
     "certificatesigningrequest-approving-controller": _one(CertificateApprover),
     "certificatesigningrequest-signing-controller": _signing,
     "certificatesigningrequest-cleaner-controller": _one(CertificateCleaner),
+    "resourcequota": _one(ResourceQuotaController),
+    "persistentvolumeclaim-protection": _one(ClaimProtectionController),
+    "persistentvolume-protection": _one(VolumeProtectionController),
+    "volumeattributesclass-protection": _one(AttributesClassProtectionController),
 }
 """By name: what it takes to make one, and the loops it runs."""
 
