@@ -21,7 +21,7 @@ METADATA_ORDER = (
     "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers",
     "managedFields",
 )  # fmt: skip
-_BEFORE = METADATA_ORDER[:5]
+_BEFORE = ("name", "generateName", "namespace", "uid")  # a selfLink is never stored
 _AFTER = METADATA_ORDER[6:]
 
 

@@ -144,24 +144,55 @@ class ServiceStore(ResourceStore):
 
     def _with_ports(self, obj: Object, spec: Object, old: Object | None, reserved: _Reserved) -> Object:
         wanted: list[Any] = list(spec.get("ports") or ())
-        if services.needs_node_port(spec):
-            held = set(held_ports(old or {}))
-            taken: dict[int, set[str]] = {}
-            for index, port in enumerate(wanted):
-                number = port.get("nodePort") or 0
-                protocol = port.get("protocol") or "TCP"
-                shared = number in taken and protocol not in taken[number]
-                if number not in held and not shared:
-                    number = self._take_port(obj, index, number)
-                    reserved.ports.append(number)
-                taken.setdefault(number, set()).add(protocol)
-                wanted[index] = {**port, "nodePort": number}
+        if wanted and spec.get("type") in ("NodePort", "LoadBalancer"):
+            if old is None:
+                self._number_new(obj, wanted, reserved, all_of_them=services.needs_node_port(spec))
+            else:
+                held = set(held_ports(old))
+                self._number(obj, wanted, held, reserved, all_of_them=services.needs_node_port(spec))
             spec = {**spec, "ports": wanted}
         if services.needs_health_check_port(spec) and not spec.get("healthCheckNodePort"):
             number = self._take_port(obj, -1, 0)
             reserved.ports.append(number)
             spec = {**spec, "healthCheckNodePort": number}
         return spec
+
+    def _number_new(self, obj: Object, wanted: list[Any], reserved: _Reserved, *, all_of_them: bool) -> None:
+        """Give the ports of a new service their numbers; the same port of two protocols gets one."""
+        known: dict[int, int] = {}
+        for index, port in enumerate(wanted):
+            number, of_port = port.get("nodePort") or 0, port.get("port") or 0
+            if not number and not all_of_them:
+                continue
+            shared = known.get(of_port, 0)
+            if not shared:
+                asked = (each.get("nodePort") or 0 for each in wanted if (each.get("port") or 0) == of_port)
+                number = known[of_port] = self._take_port(obj, index, next(filter(None, asked), 0))
+                reserved.ports.append(number)
+            elif not number:
+                number = shared
+            elif number != shared:
+                reserved.ports.append(self._take_port(obj, index, number))
+            wanted[index] = {**port, "nodePort": number}
+
+    def _number(
+        self, obj: Object, wanted: list[Any], held: set[int], reserved: _Reserved, *, all_of_them: bool
+    ) -> None:
+        """The same for a changed service, which had ``held``."""
+        taken: set[int] = set()
+        known: set[tuple[str, int]] = set()
+        for index, port in enumerate(wanted):
+            number, protocol = port.get("nodePort") or 0, port.get("protocol") or "TCP"
+            if not number and not all_of_them:
+                continue
+            if not number or (number not in held and number not in taken):
+                number = self._take_port(obj, index, number)
+                reserved.ports.append(number)
+                taken.add(number)
+            if (protocol, number) in known:
+                raise errors.ApiError(f"duplicate nodePort: {{{protocol} {number}}}", reason="")
+            known.add((protocol, number))
+            wanted[index] = {**port, "nodePort": number}
 
     def _take_port(self, obj: Object, index: int, number: int) -> int:
         if not number:

@@ -141,6 +141,7 @@ class ResourceStore:
         self.status_rules = UpdateRules(
             prepare=rules.prepare_status,
             validate=rules.validate_status,
+            unconditional_allowed=rules.allow_unconditional_update,
             order=metadata_order.STATUS.get(kind.resource.kind, metadata_order.DEFAULT),
         )
 
@@ -186,8 +187,7 @@ class ResourceStore:
         return {**obj, "metadata": kept}
 
     async def _create_named(self, obj: Object, write: Write) -> Item:
-        obj = self._without_version(self._prepared_create(obj, write))
-        obj = self.on_create(obj, write)
+        obj = self._prepared_create(obj, write)
         await self._check("CREATE", obj, None, write)
         name = str(meta(obj).get("name") or "")
         namespace = str(meta(obj).get("namespace") or "")
@@ -218,7 +218,7 @@ class ResourceStore:
 
     def _prepared_create(self, obj: Object, write: Write) -> Object:
         rules, resource = self.kind.rules, self.kind.resource
-        obj = rules.prepare_create(obj)
+        obj = self.on_create(rules.prepare_create(obj), write)
         found = [
             *metadata_order.of_create(
                 obj,
@@ -229,9 +229,15 @@ class ResourceStore:
             *(rules.validate(obj) if write.judge is None else write.judge(obj, None)),
         ]
         if found and not write.trusted:
-            raise errors.invalid(resource.kind, resource.group, str(meta(obj).get("name") or ""), fields.causes(found))
+            self.on_abandoned(obj, None, write)
+            name = str(meta(obj).get("name") or "")
+            raise errors.invalid(self.said_kind(obj), resource.group, name, fields.causes(found))
         write.warnings.extend(rules.warnings(obj))
-        return obj
+        try:
+            return self._without_version(obj)
+        except errors.ApiError:
+            self.on_abandoned(obj, None, write)
+            raise
 
     def _owned(self, live: Object | None, new: Object, write: Write) -> Object:
         if self._ownership is None or write.applied:
@@ -321,8 +327,8 @@ class ResourceStore:
         admitted = await write.admit("UPDATE", self._owned(old, new, write), old)
         assert admitted is not None
         new = self._prepared_update(admitted, old, rules, write)
-        write.warnings.extend(self.kind.rules.update_warnings(new, old))
-        new = self.on_update(new, old, write)
+        warned = self.kind.rules.update_warnings if rules is not self.status_rules else self.kind.rules.status_warnings
+        write.warnings.extend(warned(new, old))
         await self._check("UPDATE", new, old, write)
         return new
 
@@ -374,13 +380,15 @@ class ResourceStore:
             kept["deletionTimestamp"] = before["deletionTimestamp"]
         if before.get("deletionGracePeriodSeconds") is not None and kept.get("deletionGracePeriodSeconds") is None:
             kept["deletionGracePeriodSeconds"] = before["deletionGracePeriodSeconds"]
-        new = {**new, "metadata": kept}
+        new = self.on_update({**new, "metadata": kept}, old, write)
         own, order = (rules.validate, rules.order) if write.judge is None else (write.judge, metadata_order.JUDGED)
         namespaced = self.kind.resource.namespaced
         found = metadata_order.of_update(new, old, self.kind.rules, own, order, namespaced=namespaced)
         if found:
+            self.on_abandoned(new, old, write)
             resource = self.kind.resource
-            raise errors.invalid(resource.kind, resource.group, str(kept.get("name") or ""), fields.causes(found))
+            name = str(kept.get("name") or "")
+            raise errors.invalid(self.said_kind(new), resource.group, name, fields.causes(found))
         return new
 
     async def _remove_updated(self, key: str, stored: Object, item: Item) -> Item:
@@ -473,12 +481,16 @@ class ResourceStore:
 
     # --- hooks, overridden by kinds that take part
 
+    def said_kind(self, obj: Object) -> str:
+        """The kind a refusal of ``obj`` names."""
+        return self.kind.resource.kind
+
     def on_create(self, obj: Object, write: Write) -> Object:
-        """The last word on a new object before it is written."""
+        """The last change of a new object, before it is judged."""
         return obj
 
     def on_update(self, new: Object, old: Object, write: Write) -> Object:
-        """The last word on a changed object before it is written."""
+        """The last change of a changed object, before it is judged."""
         return new
 
     def on_abandoned(self, new: Object, old: Object | None, write: Write) -> None:

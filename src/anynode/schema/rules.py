@@ -12,10 +12,18 @@ Source: kubernetes ``pkg/registry/<group>/<kind>/strategy.go``, ``pkg/apis/<grou
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from anynode.api.objects import Object
 from anynode.schema.fields import FieldError
+
+
+class Findings(list[FieldError]):
+    """What is wrong with an object, and ``warnings``: texts of what is wrong too but let pass, for the client."""
+
+    def __init__(self, errors: Iterable[FieldError] = (), *, warnings: Sequence[str] = ()) -> None:
+        super().__init__(errors)
+        self.warnings = warnings
 
 
 def same(obj: Object) -> Object:
@@ -69,6 +77,8 @@ class KindRules:
     """Texts for ``Warning: 299`` headers after a create."""
     update_warnings: Callable[[Object, Object], Sequence[str]] = no_warnings_between
     """(new, old): the same after an update."""
+    status_warnings: Callable[[Object, Object], Sequence[str]] = no_warnings_between
+    """(new, old): the same after an update of the status."""
     subresources: Mapping[str, SubresourceRules] = dataclasses.field(default_factory=dict)
     valid_name: Callable[[str], Sequence[str]] | None = None
     """``name -> what is wrong``; None: a DNS-1123 subdomain."""

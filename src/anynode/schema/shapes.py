@@ -143,6 +143,8 @@ class Shapes:
         if field.shape == "":
             if field.map_type == "atomic" and one.kind == STRUCT and not one.whole:
                 return self._whole(field.target)
+            if field.map_type == "granular" and one.kind == STRUCT and one.whole:
+                return self._in_parts(field.target)
             return one
         if field.shape in ("m", "M"):
             inner = Shape(LIST, whole=True, element=one) if field.shape == "M" else one
@@ -159,6 +161,12 @@ class Shapes:
     def _whole(self, name: str) -> Shape:
         """The shape of a struct that is taken as a whole where a field says so."""
         found = Shape(STRUCT, whole=True)
+        found.fields = self.of(name).fields
+        return found
+
+    def _in_parts(self, name: str) -> Shape:
+        """The shape of a struct that is taken field by field where a field says so."""
+        found = Shape(STRUCT)
         found.fields = self.of(name).fields
         return found
 

@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Collection
 from typing import TypeAlias
 
+from anynode.api.objects import Object
 from anynode.schema.fields import FieldError, FieldPath, invalid
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -97,6 +98,15 @@ def address_warnings(text: str, path: FieldPath) -> list[str]:
         if str(found) != text:
             return [f'{path}: IPv6 address "{text}" should be in RFC 5952 canonical format ("{found}")']
     return []
+
+
+def balancer_warnings(obj: Object) -> list[str]:
+    """Warnings about the addresses a load balancer gave an object, by its status."""
+    given = ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+    path = FieldPath("status.loadBalancer.ingress")
+    return [
+        text for at, each in enumerate(given) if each.get("ip") for text in address_warnings(each["ip"], path.index(at))
+    ]
 
 
 def is_ipv6(text: str) -> bool:

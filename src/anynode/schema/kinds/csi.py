@@ -185,7 +185,7 @@ def validate_storage_capacity(capacity: Object) -> list[FieldError]:
 
 
 def validate_storage_capacity_update(new: Object, old: Object) -> list[FieldError]:
-    return [
+    return validate_storage_capacity(new) + [
         invalid(FieldPath(field), new.get(field), metadata.IMMUTABLE)
         for field in ("nodeTopology", "storageClassName")
         if not strategy.same_value(new.get(field), old.get(field))
@@ -235,6 +235,8 @@ def _validate_attached(source: Object, path: FieldPath) -> list[FieldError]:
         return [forbidden(path, text)]
     if name == "":
         return [required(path.child("persistentVolumeName"), "must specify non empty persistentVolumeName")]
+    if inline is not None:
+        return volume_claims.validate_volume_spec(inline, path.child("inlineVolumeSpec"), inline=True)
     return []
 
 

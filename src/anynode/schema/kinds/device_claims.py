@@ -29,7 +29,7 @@ from anynode.schema.kinds.addresses import validate_interface_address
 from anynode.schema.kinds.conditions import validate_conditions
 from anynode.schema.kinds.internal_form import internal
 from anynode.schema.kinds.selection import validate_node_selector
-from anynode.schema.kinds.volume_rules import validate_csi_driver
+from anynode.schema.kinds.volume_rules import validate_csi_driver, validate_template_metadata
 from anynode.schema.rules import KindRules
 
 _SPEC = FieldPath("spec")
@@ -434,19 +434,21 @@ CLAIM = KindRules(
 )
 
 
-def _validate_template(template: Object) -> list[FieldError]:
-    spec = template.get("spec") or {}
-    path, meta = _SPEC.child("metadata"), spec.get("metadata") or {}
-    errors = metadata.validate_annotations(meta.get("annotations"), path.child("annotations"))
-    errors += metadata.validate_labels(meta.get("labels"), path.child("labels"))
-    devices = (spec.get("spec") or {}).get("devices") or {}
-    return errors + validate_devices(devices, _SPEC.child("spec", "devices"))
+def _validate_template_metadata(template: Object) -> list[FieldError]:
+    return validate_template_metadata((template.get("spec") or {}).get("metadata") or {}, _SPEC.child("metadata"))
 
+
+def _validate_template(template: Object) -> list[FieldError]:
+    devices = ((template.get("spec") or {}).get("spec") or {}).get("devices") or {}
+    return _validate_template_metadata(template) + validate_devices(devices, _SPEC.child("spec", "devices"))
+
+
+_FIXED_TEMPLATE = _fixed("ResourceClaimTemplateSpec")
 
 CLAIM_TEMPLATE = KindRules(
     default=default_claim_template,
     validate=_validate_template,
-    validate_update=_fixed("ResourceClaimTemplateSpec"),
+    validate_update=lambda new, old: _validate_template(new) + _FIXED_TEMPLATE(new, old),
 )
 
 

@@ -13,7 +13,7 @@ from anynode.api.objects import Object, meta
 from anynode.schema import metadata
 from anynode.schema.fields import FieldError, FieldPath, forbidden, invalid, not_supported, required, too_long
 from anynode.schema.kinds import strategy
-from anynode.schema.kinds.addresses import parse_address, validate_address
+from anynode.schema.kinds.addresses import balancer_warnings, parse_address, validate_address
 from anynode.schema.kinds.references import validate_domain_path
 from anynode.schema.rules import KindRules
 
@@ -177,6 +177,7 @@ INGRESS = KindRules(
     validate=validate_ingress,
     validate_update=lambda new, _old: _validate_spec(new.get("spec") or {}),
     validate_status=validate_ingress_status,
+    status_warnings=lambda new, _old: balancer_warnings(new),
     warnings=_ingress_warnings,
 )
 

@@ -46,7 +46,7 @@ def internal(kind: str, value: Any) -> Any:
     if kind == "PodSpec":
         value = _with_host_fields(value)
     shown = {go: internal(type_name, value.get(wire)) for go, wire, type_name in _forms()[kind]}
-    if kind == "PodTemplateSpec":  # its metadata stand among its own fields, as on the wire
+    if kind.endswith("TemplateSpec"):  # its metadata stand among its own fields, as on the wire
         metadata = value.get("metadata") or {}
         said = {field: metadata[field] for field in _METADATA if metadata.get(field)}
         sorted_maps = {field: dict(sorted(said[field].items())) for field in ("labels", "annotations") if field in said}

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from anynode.api.objects import Object
 from anynode.schema import metadata
 from anynode.schema.kinds import service_rules, strategy
+from anynode.schema.kinds.addresses import balancer_warnings
 from anynode.schema.kinds.service_rules import externally_accessible
 from anynode.schema.rules import KindRules
 
@@ -181,6 +182,7 @@ SERVICE = KindRules(
     validate_status=service_rules.validate_balancer_status,
     warnings=service_rules.service_warnings,
     update_warnings=lambda new, _old: service_rules.service_warnings(new),
+    status_warnings=lambda new, _old: balancer_warnings(new),
     valid_name=metadata.label_name,
     allow_create_on_update=True,
     field_labels=("spec.clusterIP", "spec.type"),

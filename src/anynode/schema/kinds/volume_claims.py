@@ -283,22 +283,22 @@ _VOLUME_SOURCES: Mapping[str, tuple[SourceRule, str]] = {
 }
 
 
-def _validate_volume_sources(spec: Object) -> list[FieldError]:
+def _validate_volume_sources(spec: Object, at: FieldPath) -> list[FieldError]:
     errors: list[FieldError] = []
     given = [kind for kind in _VOLUME_SOURCES if spec.get(kind) is not None]
     for kind in given:
         rule, shown = _VOLUME_SOURCES[kind]
         if kind != given[0]:
-            errors.append(forbidden(_SPEC.child(kind), ONE_TYPE))
+            errors.append(forbidden(at.child(kind), ONE_TYPE))
             continue
-        errors += rule(spec[kind], _SPEC.child(shown))
+        errors += rule(spec[kind], at.child(shown))
         if kind == "local" and spec.get("nodeAffinity") is None:
-            errors.append(required(_SPEC.child("nodeAffinity"), "Local volume requires node affinity"))
-    return errors if given else [required(_SPEC, "must specify a volume type")]
+            errors.append(required(at.child("nodeAffinity"), "Local volume requires node affinity"))
+    return errors if given else [required(at, "must specify a volume type")]
 
 
-def _validate_volume_capacity(spec: Object) -> list[FieldError]:
-    capacity, path = spec.get("capacity") or {}, _SPEC.child("capacity")
+def _validate_volume_capacity(spec: Object, at: FieldPath) -> list[FieldError]:
+    capacity, path = spec.get("capacity") or {}, at.child("capacity")
     errors = [] if capacity else [required(path)]
     if set(capacity) != {"storage"}:
         errors.append(not_supported(path, dict(sorted(capacity.items())) or None, ("storage",)))
@@ -309,47 +309,71 @@ def _validate_volume_capacity(spec: Object) -> list[FieldError]:
 
 
 def validate_volume(volume: Object) -> list[FieldError]:
-    spec = volume.get("spec") or {}
-    modes, where = spec.get("accessModes") or (), _SPEC.child("accessModes")
-    errors = [] if modes else [required(where)]
+    return validate_volume_spec(volume.get("spec") or {}, _SPEC)
+
+
+_INLINE = "in the context of inline volumes"
+
+
+def _validate_inline(spec: Object, at: FieldPath) -> list[FieldError]:
+    text = f"may not be specified {_INLINE}"
+    errors = [forbidden(at.child(field), text) for field in ("claimRef", "capacity") if spec.get(field)]
+    if spec.get("csi") is None:
+        errors.append(required(at.child("csi"), f"has to be specified {_INLINE}"))
+    return errors
+
+
+def validate_volume_spec(spec: Object, at: FieldPath, *, inline: bool = False) -> list[FieldError]:
+    """``inline``: of a volume that an attachment describes itself."""
+    modes, where = spec.get("accessModes") or (), at.child("accessModes")
+    errors = _validate_inline(spec, at) if inline else []
+    errors += [] if modes else [required(where)]
     errors.extend(not_supported(where, mode, ACCESS_MODES) for mode in modes if mode not in ACCESS_MODES)
     if "ReadWriteOncePod" in modes and any(mode in ACCESS_MODES[:3] for mode in modes):
         errors.append(forbidden(where, "may not use ReadWriteOncePod with other access modes"))
-    errors += _validate_volume_capacity(spec)
+    errors += [] if inline else _validate_volume_capacity(spec, at)
     policy, known = spec.get("persistentVolumeReclaimPolicy"), ("Delete", "Recycle", "Retain")
-    if policy and policy not in known:
-        errors.append(not_supported(_SPEC.child("persistentVolumeReclaimPolicy"), policy, known))
+    if inline and policy and policy != "Retain":
+        errors.append(forbidden(at.child("persistentVolumeReclaimPolicy"), f"may only be Retain {_INLINE}"))
+    elif policy and policy not in known:
+        errors.append(not_supported(at.child("persistentVolumeReclaimPolicy"), policy, known))
     affinity = spec.get("nodeAffinity")
-    if affinity is not None:
-        path = _SPEC.child("nodeAffinity", "required")
+    if inline and affinity is not None:
+        errors.append(forbidden(at.child("nodeAffinity"), f"may not be specified {_INLINE}"))
+    elif affinity is not None:
+        path = at.child("nodeAffinity", "required")
         needed = affinity.get("required")
         errors += (
             [required(path, "must specify required node constraints")]
             if needed is None
             else validate_node_selector(needed, path)
         )
-    errors += _validate_volume_sources(spec)
+    errors += _validate_volume_sources(spec, at)
     target = ((spec.get("hostPath") or {}).get("path") or "").rstrip("/")
     if spec.get("hostPath") is not None and not target and policy == "Recycle" and spec["hostPath"].get("path"):
         text = "may not be 'recycle' for a hostPath mount of '/'"
-        errors.append(forbidden(_SPEC.child("persistentVolumeReclaimPolicy"), text))
-    if spec.get("storageClassName"):
-        errors += metadata.validate_name(spec["storageClassName"], _SPEC.child("storageClassName"))
+        errors.append(forbidden(at.child("persistentVolumeReclaimPolicy"), text))
+    if inline and spec.get("storageClassName"):
+        errors.append(forbidden(at.child("storageClassName"), f"may not be specified {_INLINE}"))
+    elif spec.get("storageClassName"):
+        errors += metadata.validate_name(spec["storageClassName"], at.child("storageClassName"))
     mode = spec.get("volumeMode")
-    if mode is not None and mode not in ("Block", "Filesystem"):
-        errors.append(not_supported(_SPEC.child("volumeMode"), mode, ("Block", "Filesystem")))
-    return errors + _validate_attributes_class(spec)
+    if inline and mode not in (None, "Filesystem"):
+        errors.append(forbidden(at.child("volumeMode"), f"may not specify volumeMode other than Filesystem {_INLINE}"))
+    elif mode is not None and mode not in ("Block", "Filesystem"):
+        errors.append(not_supported(at.child("volumeMode"), mode, ("Block", "Filesystem")))
+    return errors + _validate_attributes_class(spec, at)
 
 
-def _validate_attributes_class(spec: Object) -> list[FieldError]:
-    name, path = spec.get("volumeAttributesClassName"), _SPEC.child("volumeAttributesClassName")
+def _validate_attributes_class(spec: Object, at: FieldPath) -> list[FieldError]:
+    name, path = spec.get("volumeAttributesClassName"), at.child("volumeAttributesClassName")
     if name is None:
         return []
     errors = [invalid(path, name, text) for text in names.dns1123_subdomain(name)] if name else []
     if not name:
         errors.append(required(path, "an empty string is disallowed"))
     if spec.get("csi") is None:
-        errors.append(required(_SPEC.child("csi"), "has to be specified when using volumeAttributesClassName"))
+        errors.append(required(at.child("csi"), "has to be specified when using volumeAttributesClassName"))
     return errors
 
 

@@ -371,12 +371,20 @@ _PROJECTIONS: Mapping[str, Callable[[Object, FieldPath, FieldPath, set[str]], li
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 
 
+_NOT_IN_TEMPLATES = (
+    "name", "generateName", "namespace", "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp",
+    "deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences", "finalizers", "managedFields",
+)  # fmt: skip
+
+
 def validate_template_metadata(metadata: Object, path: FieldPath) -> list[FieldError]:
     """Complaints about the metadata of a claim made from a pod: labels and annotations only."""
     errors = validate_annotations(metadata.get("annotations"), path.child("annotations"))
     errors += validate_labels(metadata.get("labels"), path.child("labels"))
-    given = (field for field in sorted(metadata) if field not in ("labels", "annotations") and metadata[field])
-    return errors + [forbidden(path.child(field), "cannot be set") for field in given]
+    given = (
+        each for each in _NOT_IN_TEMPLATES if metadata.get(each) or (each.startswith("deletionG") and each in metadata)
+    )
+    return errors + [forbidden(path.child("uID" if each == "uid" else each), "cannot be set") for each in given]
 
 
 def _validate_image(source: Object, path: FieldPath) -> list[FieldError]:
