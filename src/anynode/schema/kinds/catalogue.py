@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from anynode.schema.kinds import (
     access,
     address_ranges,
+    api_services,
     admissionregistration,
     autoscalers,
     classes,
@@ -30,6 +31,7 @@ from anynode.schema.kinds import (
 from anynode.schema.rules import KindRules
 
 _FAMILIES = (
+    api_services,
     core,
     services,
     events,
@@ -52,6 +54,7 @@ _FAMILIES = (
     device_claims,
     device_slices,
     signing_requests,
+    apiextensions,
 )
 _RULES: Mapping[tuple[str, str], KindRules] = {
     (group, kind): rules for family in _FAMILIES for group, kind, rules in family.RULES
