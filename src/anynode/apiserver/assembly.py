@@ -37,6 +37,7 @@ from anynode.apiserver.metrics import Metrics
 from anynode.apiserver.nodes import node_authorizer
 from anynode.apiserver.outbound import Outbound, SlicesByService
 from anynode.apiserver.read import Reader
+from anynode.apiserver.replicas import Replicas
 from anynode.apiserver.requestinfo import RequestInfo
 from anynode.apiserver.reviews import Reviews
 from anynode.apiserver.served import Served
@@ -51,6 +52,7 @@ from anynode.registry.namespaces import NamespaceStore
 from anynode.registry.ownership import ManagedFields
 from anynode.registry.priority_classes import PriorityClassStore
 from anynode.registry.services import ServiceStore
+from anynode.registry.shared_services import SharedServiceStore
 from anynode.registry.signing_requests import SigningRequestStore
 from anynode.registry.store import Ownership, ResourceStore, Shape, Write
 from anynode.registry.watch_cache import ResourceCache, WatchCache
@@ -73,6 +75,7 @@ STORES: Mapping[str, type[ResourceStore]] = {
     "priorityclasses.scheduling.k8s.io": PriorityClassStore,
 }
 COMPACT_SECONDS = 300.0
+REPAIR_SECONDS = 180.0
 SERVER = User(name="system:apiserver", groups=("system:masters",))
 
 
@@ -123,6 +126,7 @@ class Assembly:
         self.types = type_table.builtin()
         self.catalogue = Catalogue(each for each in resources.builtin() if each.group not in LEFT_OUT)
         self._tasks = Supervisor("apiserver", clock=clock)
+        self._replicas: Replicas | None = None
         self.policy = Policy()
         self.served = self._build_served()
         nodes = node_authorizer(self.served["", "v1", "pods"], self.served["", "v1", "persistentvolumes"], self.lookup)
@@ -176,7 +180,7 @@ class Assembly:
         ownership = self._ownership(kind.resource)
         if kind.resource.qualified == "services":
             settings = self.settings
-            return ServiceStore(
+            return (SharedServiceStore if self._storage.shared else ServiceStore)(
                 kind, cache, self._storage, clock=self.clock, random=self._random, ownership=ownership,
                 addresses=AddressPool(settings.service_network, self._random),
                 ports=PortPool(settings.first_node_port, settings.last_node_port, self._random),
@@ -321,21 +325,29 @@ class Assembly:
         services = self.served["", "v1", "services"].store
         if isinstance(services, ServiceStore):
             services.repair()
-        if self.settings.bootstrap:
+        settings = self.settings
+        bootstrap = Bootstrap(
+            self.served, settings.host, settings.port, settings.kubernetes_address, settings.client_ca
+        )
+        if settings.bootstrap:
             fresh = not self.cache.revision
-            await Bootstrap(
-                self.served,
-                self.settings.host,
-                self.settings.port,
-                self.settings.kubernetes_address,
-                self.settings.client_ca,
-            ).run()
+            await bootstrap.run(alone=not self._storage.shared)
             if fresh:
                 self.cache.forget_history()
         await self._tasks.__aenter__()
+        if self._storage.shared:
+            self._replicas = Replicas(
+                self.served, bootstrap, endpoint=f"{settings.host}:{settings.port}", clock=self.clock,
+                random=self._random,
+            )  # fmt: skip
+            self._tasks.start("replicas", self._replicas.run)
+            self._tasks.start("reservations", self._repair_reservations)
         self._tasks.start("watches", self.cache.run)
         expiry = EventExpiry(
-            self.served["", "v1", "events"].store, clock=self.clock, seconds=self.settings.event_seconds
+            self.served["", "v1", "events"].store,
+            clock=self.clock,
+            seconds=self.settings.event_seconds,
+            is_keeper=self._is_keeper,
         )
         self._tasks.start("events", expiry.run)
         self._tasks.start("compaction", self._compact)
@@ -344,16 +356,34 @@ class Assembly:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.cache.close()
         await self._tasks.__aexit__(None, None, None)
+        if self._replicas is not None:
+            await self._replicas.leave()
+        self.cache.close()
         await self.outbound.close()
+
+    def _is_keeper(self) -> bool:
+        """Whether this server does what one of those on this store does."""
+        return self._replicas is None or self._replicas.is_keeper
+
+    async def _repair_reservations(self) -> None:
+        """See that addresses and ports are reserved for services, and for nothing else, for ever."""
+        services = self.served["", "v1", "services"].store
+        assert isinstance(services, SharedServiceStore)
+        while True:
+            await self.clock.sleep(REPAIR_SECONDS)
+            if self._is_keeper():
+                try:
+                    await services.repair_reservations()
+                except StorageError as error:
+                    logger.warning("reservations were not repaired and will be", exc_info=error)
 
     async def _compact(self) -> None:
         """Forget history older than five to ten minutes, for ever."""
         while True:
             revision = self._storage.revision
             await self.clock.sleep(COMPACT_SECONDS)
-            if revision > self._storage.oldest_revision:
+            if revision > self._storage.oldest_revision and self._is_keeper():
                 try:
                     await self._storage.compact(revision)
                 except StorageError as error:

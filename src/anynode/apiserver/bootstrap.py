@@ -7,12 +7,14 @@ Missing objects are created, what an administrator changed is left alone. Source
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 
-from anynode.api.errors import AlreadyExists
+from anynode.api.errors import AlreadyExists, NotFound
 from anynode.api.objects import Object, meta
 from anynode.api.wire import User
 from anynode.apiserver.served import Served
+from anynode.registry.deletion import DeleteOptions
 from anynode.registry.pods import PLAIN_UPDATE
 from anynode.registry.store import Write
 from anynode.security import bootstrap
@@ -21,6 +23,7 @@ NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 SELF = User(name="system:apiserver", groups=("system:masters",))
 KUBERNETES = "kubernetes"
 CLIENT_TRUST = {"namespace": "kube-system", "name": "extension-apiserver-authentication"}
+SLICES = ("discovery.k8s.io", "v1", "endpointslices")
 _LABELS = {"component": "apiserver", "provider": "kubernetes"}
 
 
@@ -37,8 +40,8 @@ class Bootstrap:
         self._port = port
         self._address = address
 
-    async def run(self) -> None:
-        """Make every bootstrap object exist."""
+    async def run(self, *, alone: bool = True) -> None:
+        """Make every bootstrap object exist; ``alone``: no other server's endpoints are to be kept."""
         async with asyncio.TaskGroup() as group:  # at once, so that they share commits
             for name in NAMESPACES:
                 group.create_task(self._ensure(("", "v1", "namespaces"), {"metadata": {"name": name}}))
@@ -50,6 +53,8 @@ class Bootstrap:
                 trust = {"metadata": CLIENT_TRUST, "data": {"client-ca-file": self._client_ca}}
                 group.create_task(self._ensure(("", "v1", "configmaps"), trust))
         await self._publish()
+        if alone:
+            await self.publish([f"{self._host}:{self._port}"])
 
     async def _ensure(self, slot: tuple[str, str, str], obj: Object) -> bool:
         """Whether the object had to be created."""
@@ -75,6 +80,14 @@ class Bootstrap:
             "spec": {"type": "ClusterIP", "clusterIP": self._address, "clusterIPs": [self._address], "ports": [port]},
         }
         await self._ensure(("", "v1", "services"), service)
+
+    async def publish(self, endpoints: Sequence[str]) -> None:
+        """Let the service lead to ``endpoints`` (``host:port``): one subset and one slice for each port."""
+        by_port: dict[int, list[str]] = {}
+        for endpoint in endpoints:
+            host, _, port = endpoint.rpartition(":")
+            by_port.setdefault(int(port), []).append(host)
+        ports = {port: [{"name": "https", "port": port, "protocol": "TCP"}] for port in by_port}
         await self._set(
             ("", "v1", "endpoints"),
             {
@@ -84,26 +97,36 @@ class Bootstrap:
                     "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
                 },
                 "subsets": [
-                    {
-                        "addresses": [{"ip": self._host}],
-                        "ports": [{"name": "https", "port": self._port, "protocol": "TCP"}],
-                    }
+                    {"addresses": [{"ip": host} for host in hosts], "ports": ports[port]}
+                    for port, hosts in by_port.items()
                 ],
             },
         )
-        await self._set(
-            ("discovery.k8s.io", "v1", "endpointslices"),
-            {
-                "metadata": {
-                    "name": KUBERNETES,
-                    "namespace": "default",
-                    "labels": {"kubernetes.io/service-name": KUBERNETES},
+        names: list[str] = []
+        for port, hosts in by_port.items():
+            names.append(KUBERNETES if not names else f"{KUBERNETES}-{port}")
+            await self._set(
+                SLICES,
+                {
+                    "metadata": {
+                        "name": names[-1],
+                        "namespace": "default",
+                        "labels": {"kubernetes.io/service-name": KUBERNETES},
+                    },
+                    "addressType": "IPv4",
+                    "endpoints": [{"addresses": [host], "conditions": {"ready": True}} for host in hosts],
+                    "ports": ports[port],
                 },
-                "addressType": "IPv4",
-                "endpoints": [{"addresses": [self._host], "conditions": {"ready": True}}],
-                "ports": [{"name": "https", "port": self._port, "protocol": "TCP"}],
-            },
-        )
+            )
+        await self._remove_slices(names)
+
+    async def _remove_slices(self, kept: Sequence[str]) -> None:
+        """Remove what was published for ports no server has any more."""
+        store = self._served[SLICES].store
+        for item in list(store.cache.scan(f"default/{KUBERNETES}-")):
+            if item.name not in kept and item.name.removeprefix(f"{KUBERNETES}-").isdigit():
+                with contextlib.suppress(NotFound):
+                    await store.delete(item.key, DeleteOptions(), Write(user=SELF))
 
     async def _set(self, slot: tuple[str, str, str], obj: Object) -> None:
         """Make the object exist and say this, the address may be new."""

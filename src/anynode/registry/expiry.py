@@ -6,7 +6,7 @@ Source: kube-apiserver ``--event-ttl``, 1.36.
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from anynode.aio.clock import Clock
 from anynode.api.errors import ApiError
@@ -24,8 +24,12 @@ _SELF = User(name="system:apiserver", groups=("system:masters",))
 class EventExpiry:
     """Deletes events ``seconds`` after their last write; what was there at start counts from the start."""
 
-    def __init__(self, store: ResourceStore, *, clock: Clock, seconds: float) -> None:
+    def __init__(
+        self, store: ResourceStore, *, clock: Clock, seconds: float, is_keeper: Callable[[], bool] = lambda: True
+    ) -> None:
+        """``is_keeper``: whether this server deletes; where several share a store, one does."""
         self._store = store
+        self._is_keeper = is_keeper
         self._clock = clock
         self._seconds = seconds
         self._written: collections.deque[tuple[float, str, Revision]] = collections.deque()
@@ -51,9 +55,13 @@ class EventExpiry:
         for _ in range(MOST_PER_SWEEP):
             if not self._written or self._written[0][0] > due:
                 return
-            _, key, revision = self._written.popleft()
+            _, key, revision = self._written[0]
             item = self._store.find(key)
-            if item is None or item.revision != revision:
+            mine = item is not None and item.revision == revision
+            if mine and not self._is_keeper():
+                return
+            self._written.popleft()
+            if not mine:
                 continue
             try:
                 await self._store.delete(key, DeleteOptions(resource_version=str(revision)), Write(user=_SELF))
