@@ -27,6 +27,8 @@ ListIn: TypeAlias = Callable[[Resource, str], Iterable[Object]]
 """The stored objects of a kind in one namespace, by name; costs nothing where there are none."""
 ReplaceStatus: TypeAlias = Callable[[Resource, Object], Awaitable[Object]]
 """Write the status of an object as it was read; raises ``Conflict`` when it is no longer the newest."""
+Options: TypeAlias = Callable[[Operation], Object]
+"""The request's CreateOptions, UpdateOptions, ... as an object, by what it turned out to do."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -49,6 +51,16 @@ class Attributes:
     """Texts for the client, in ``Warning`` headers; plugins append."""
     audit: dict[str, str] = dataclasses.field(default_factory=dict)
     """Annotations for the audit event of the request, ``plugin/key``; plugins add."""
+    options: Options | None = None
+    """What the request said beside the object; only who asks for it has it made."""
+    collection: bool = False
+    """One of the deletions of a whole collection: the request named no object."""
+    wants_reinvocation: bool = False
+    """Set by a plugin whose change may concern plugins before it: all that mutate are called once more."""
+    reinvoked: bool = False
+    """Whether this is that second call."""
+    memory: dict[str, object] = dataclasses.field(default_factory=dict)
+    """What plugins keep from the first call for the second, by plugin name."""
 
     @property
     def said_name(self) -> str:
@@ -58,9 +70,38 @@ class Attributes:
         metadata = objects.meta(self.obj or {})
         return metadata.get("name") or metadata.get("generateName") or "Unknown"
 
+    @property
+    def kind(self) -> tuple[str, str, str]:
+        """(group, version, kind) of ``obj``: of a subresource's body where it has its own."""
+        return kind_of(self.resource, self.subresource)
+
+    @property
+    def request_name(self) -> str:
+        """The name as reviews and expressions are told it: of a new object its own, if it has one yet."""
+        if self.collection:
+            return ""
+        return self.name or str(objects.meta(self.obj or {}).get("name") or "")
+
+    @property
+    def request_namespace(self) -> str:
+        """The namespace as reviews and expressions are told it: a namespace is in itself."""
+        if self.resource.plural == "namespaces" and not self.resource.group:
+            return self.request_name
+        return self.namespace
+
     def forbidden(self, why: str, causes: Iterable[Cause] = ()) -> Forbidden:
         """The refusal of this write."""
         return errors.forbidden(self.resource, self.said_name, why, causes)
+
+
+def kind_of(resource: Resource, subresource: str) -> tuple[str, str, str]:
+    """(group, version, kind) of what a resource's, or its subresource's, requests carry."""
+    found = resource.subresource(subresource) if subresource else None
+    if found is None:
+        return resource.group, resource.version, resource.kind
+    if not found.version:
+        return resource.group, resource.version, found.kind
+    return found.group, found.version, found.kind
 
 
 class Plugin:
@@ -102,8 +143,13 @@ class Chain:
 
     async def mutate(self, attributes: Attributes) -> Object | None:
         """The object as it shall be, also left in ``attributes.obj``; None: there was none. Raises ``ApiError``."""
-        for plugin in self._concerned(attributes).mutating:
+        plugins = self._concerned(attributes).mutating
+        for plugin in plugins:
             attributes.obj = await plugin.admit(attributes)
+        if attributes.wants_reinvocation:
+            attributes.reinvoked = True
+            for plugin in plugins:
+                attributes.obj = await plugin.admit(attributes)
         return attributes.obj
 
     async def validate(self, attributes: Attributes) -> None:
@@ -145,9 +191,11 @@ class Passage:
         name: str,
         dry_run: bool,
         warnings: list[str],
+        options: Options | None = None,
+        collection: bool = False,
     ) -> None:
         self._chain = chain
-        self._fields = (resource, user, subresource, namespace, name, dry_run, warnings)
+        self._fields = (resource, user, subresource, namespace, name, dry_run, warnings, options, collection)
 
     async def admit(self, operation: Operation, obj: Object | None, old: Object | None) -> Object | None:
         """The object after all plugins had their say; raises ``ApiError``."""
@@ -158,7 +206,7 @@ class Passage:
         await self._chain.validate(self._attributes(operation, obj, old))
 
     def _attributes(self, operation: Operation, obj: Object | None, old: Object | None) -> Attributes:
-        resource, user, subresource, namespace, name, dry_run, warnings = self._fields
+        resource, user, subresource, namespace, name, dry_run, warnings, options, collection = self._fields
         return Attributes(
             operation=operation,
             resource=resource,
@@ -170,4 +218,6 @@ class Passage:
             user=user,
             dry_run=dry_run,
             warnings=warnings,
+            options=options,
+            collection=collection,
         )

@@ -25,6 +25,12 @@ class BadPatch(PatchError):
     """A patch that is none (400 upstream)."""
 
 
+class TestFailed(PatchError):
+    """A ``test`` operation that found another value."""
+
+    __test__ = False
+
+
 class TooManyOperations(PatchError):
     """A JSON Patch longer than the server takes (413 upstream)."""
 
@@ -277,7 +283,7 @@ def _check(work: _Work, operation: Mapping[str, Any]) -> None:
             raise PatchError(f"test operation does not apply: is missing path: {path}: missing value")
         found, _ = _wrapped(_get, container, key, f"error in test for path: '{path}'")
     if not _equal(found, expected):
-        raise PatchError(f"testing value {path} failed: test failed")
+        raise TestFailed(f"testing value {path} failed: test failed")
 
 
 def _equal(left: Any, right: Any) -> bool:

@@ -46,6 +46,11 @@ class CustomStore(ResourceStore):
         self._codec = codec
         self._terminating = terminating
 
+    @property
+    def codec(self) -> Codec:
+        """The way between this version and what is stored."""
+        return self._codec
+
     async def _create_named(self, obj: Object, write: Write) -> Item:
         if self._terminating():
             raise errors.forbidden(self.kind.resource, str(meta(obj).get("name") or ""), TERMINATING)
