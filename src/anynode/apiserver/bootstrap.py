@@ -85,8 +85,8 @@ class Bootstrap:
         """Let the service lead to ``endpoints`` (``host:port``): one subset and one slice for each port."""
         by_port: dict[int, list[str]] = {}
         for endpoint in endpoints:
-            host, _, port = endpoint.rpartition(":")
-            by_port.setdefault(int(port), []).append(host)
+            host, _, number = endpoint.rpartition(":")
+            by_port.setdefault(int(number), []).append(host)
         ports = {port: [{"name": "https", "port": port, "protocol": "TCP"}] for port in by_port}
         await self._set(
             ("", "v1", "endpoints"),
