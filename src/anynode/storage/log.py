@@ -19,7 +19,7 @@ import pathlib
 import sqlite3
 import struct
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from anynode.storage.types import Change, Record, Revision, StorageDamaged, StorageUnavailable
 
@@ -134,8 +134,29 @@ def _check_header(path: pathlib.Path, header: bytes) -> None:
         raise StorageDamaged(f"{path} has format {version}, this anynode reads format {FORMAT}: use the other version")
 
 
-def _create(path: pathlib.Path) -> None:
-    """Build the empty store beside its place and move it there whole."""
+def fill(path: pathlib.Path, records: Iterable[Record], revision: Revision) -> int:
+    """Make the file, which must not be there yet, hold ``records`` as the state at ``revision``; how many they are.
+
+    No revision up to ``revision`` is readable or handed out again. Whatever ``records`` raises leaves nothing behind.
+    """
+    if path.exists():
+        raise StorageUnavailable(f"{path} is there already: choose another place, or move it away")
+
+    def load(connection: sqlite3.Connection) -> None:
+        rows = ((each.mod_revision, each.key, each.create_revision, each.value) for each in records)
+        connection.execute("begin")
+        connection.executemany("insert into log values (?, ?, ?, 0, 0, ?)", rows)
+        connection.execute("update meta set value = ?", (revision,))
+        connection.execute("commit")
+
+    _create(path, load)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        count: int = connection.execute("select count(*) from state").fetchone()[0]
+    return count
+
+
+def _create(path: pathlib.Path, load: Callable[[sqlite3.Connection], None] | None = None) -> None:
+    """Build the store beside its place, ``load`` its content, and move it there whole."""
     fresh = pathlib.Path(f"{path}.new")
     try:
         for leftover in (fresh, pathlib.Path(f"{fresh}-wal"), pathlib.Path(f"{fresh}-shm")):
@@ -146,8 +167,11 @@ def _create(path: pathlib.Path) -> None:
             connection.executescript(
                 f"pragma page_size = {PAGE_BYTES}; pragma auto_vacuum = incremental; "
                 f"pragma application_id = {APPLICATION_ID}; pragma user_version = {FORMAT};"
-                f"begin; {_SCHEMA} commit; pragma journal_mode = wal;"
+                f"begin; {_SCHEMA} commit;"
             )
+            if load is not None:
+                load(connection)
+            connection.execute("pragma journal_mode = wal")
         finally:
             connection.close()
         os.replace(fresh, path)
@@ -158,6 +182,8 @@ def _create(path: pathlib.Path) -> None:
             os.close(directory)
     except (OSError, sqlite3.Error) as error:
         raise StorageUnavailable(f"cannot create {path}: {error}") from error
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def load(path: pathlib.Path) -> Loaded:

@@ -5,7 +5,7 @@ What it does in the plainest way is what the other engines must do; ``testing.st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,6 +35,10 @@ class MemoryStorage:
         self._hub = Hub(history_changes=history_changes, history_bytes=history_bytes)
         self._committed = Committed(self._hub)
         self._closed = False
+
+    def fill(self, records: Iterable[Record], revision: Revision) -> None:
+        """Begin with ``records`` as the state at ``revision``; only before anything was written."""
+        self._committed.begin(records, revision)
 
     async def __aenter__(self) -> Self:
         return self

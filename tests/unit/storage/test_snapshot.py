@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import pathlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anynode.storage import snapshot
+from anynode.storage import log, snapshot
 from anynode.storage.memory import MemoryStorage
 from anynode.storage.snapshot import Reader, chunks
-from anynode.storage.types import Compacted, Revision, StorageDamaged
+from anynode.storage.sqlite import SqliteStorage
+from anynode.storage.types import Compacted, Revision, StorageDamaged, StorageUnavailable
+from anynode.testing.clock import FakeClock
 
 KEYS = st.text("abcäé/", min_size=1, max_size=4).map("/registry/{}".format)
 
@@ -75,3 +78,44 @@ async def test_no_changed_byte_passes() -> None:
 def test_other_files_are_no_snapshots(content: bytes) -> None:
     with pytest.raises(StorageDamaged):
         Reader(io.BytesIO(content))
+
+
+async def test_a_store_filled_from_a_snapshot_goes_on_from_it(tmp_path: pathlib.Path) -> None:
+    async with MemoryStorage() as storage:
+        await storage.put("/a", b"1")
+        await storage.put("/b", b"2")
+        await storage.put("/a", b"3")
+        await storage.delete("/b")
+        whole = await taken(storage)
+        expected = list((await storage.list("/")).records)
+    path = tmp_path / "state.db"
+    reader = Reader(io.BytesIO(whole))
+    assert log.fill(path, reader.records(), reader.revision) == 1
+    assert path.stat().st_mode & 0o777 == 0o600
+    reader = Reader(io.BytesIO(whole))
+    memory = MemoryStorage()
+    memory.fill(reader.records(), reader.revision)
+    for filled in (SqliteStorage(path, clock=FakeClock()), memory):
+        async with filled:
+            assert filled.revision == filled.oldest_revision == 4
+            assert list((await filled.list("/")).records) == expected
+            with pytest.raises(Compacted):
+                await filled.get("/a", revision=Revision(3))
+            assert (await filled.put("/a", b"4", expected=Revision(3))).create_revision == 1
+            assert filled.revision == 5
+
+
+async def test_a_damaged_snapshot_leaves_no_store_behind(tmp_path: pathlib.Path) -> None:
+    async with MemoryStorage() as storage:
+        await storage.put("/a", b"1")
+        whole = await taken(storage)
+    reader = Reader(io.BytesIO(whole[:-5]))
+    with pytest.raises(StorageDamaged):
+        log.fill(tmp_path / "state.db", reader.records(), reader.revision)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_is_there_is_not_filled(tmp_path: pathlib.Path) -> None:
+    log.prepare(tmp_path / "state.db")
+    with pytest.raises(StorageUnavailable, match="is there already"):
+        log.fill(tmp_path / "state.db", (), Revision(1))
