@@ -27,7 +27,7 @@ ListIn: TypeAlias = Callable[[Resource, str], Iterable[Object]]
 """The stored objects of a kind in one namespace, by name; costs nothing where there are none."""
 ReplaceStatus: TypeAlias = Callable[[Resource, Object], Awaitable[Object]]
 """Write the status of an object as it was read; raises ``Conflict`` when it is no longer the newest."""
-Options: TypeAlias = Callable[[Operation], Object]
+Options: TypeAlias = Callable[[Operation], Object | None]
 """The request's CreateOptions, UpdateOptions, ... as an object, by what it turned out to do."""
 
 

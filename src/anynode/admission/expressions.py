@@ -7,15 +7,17 @@ Pure but for the authorizer it is handed. Source: apiserver ``pkg/admission/plug
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from anynode.admission.chain import Attributes
 from anynode.admission.webhooks_review import request_of
+from anynode.api import selectors
 from anynode.api.objects import Object
 from anynode.api.resources import Resource
 from anynode.api.wire import User
 from anynode.cel import types as cel
+from anynode.cel.authorizer import Authorizer, CheckAttributes, ResourceCheck
 from anynode.cel.environment import MATCH_CONDITIONS_BUDGET, PER_CALL_LIMIT, Budget, Environment, Program
 from anynode.cel.errors import CelError, CelEvaluationError, CostExceeded
 from anynode.cel.types import Type
@@ -126,14 +128,15 @@ class Inputs:
         namespace: Object | None = None,
         params: Object | None = None,
     ) -> None:
+        authorizer = authorizer_of(attributes.user, decide)
         self._fixed: dict[str, object] = {
             "object": obj,
             "oldObject": old,
             "request": request_of(attributes, resource),
             "namespaceObject": None if namespace is None else _shown_namespace(namespace),
             "params": params,
-            "authorizer": authorizer_of(attributes.user, decide),
-            "authorizer.requestResource": request_authorizer(attributes, decide),
+            "authorizer": authorizer,
+            "authorizer.requestResource": request_authorizer(attributes, authorizer),
         }
 
     def with_params(self, params: Object | None) -> Inputs:
@@ -232,17 +235,52 @@ def aggregate(wrong: Sequence[str]) -> str:
     return distinct[0] if len(distinct) == 1 else f"[{', '.join(distinct)}]"
 
 
-def authorizer_of(user: User, decide: Decide) -> object:
-    """The ``authorizer`` variable."""
-    return (user, decide)
+def authorizer_of(user: User, decide: Decide) -> Authorizer:
+    """The ``authorizer`` variable: what the user, or a service account, may do."""
+
+    def ask(check: CheckAttributes, /) -> tuple[bool, str, str | None]:
+        who = user if check.service_account is None else _service_account(*check.service_account)
+        wanted = rbac.Attributes(
+            verb=check.verb,
+            group=check.group,
+            version="" if check.path else "*",
+            resource=check.resource,
+            subresource=check.subresource,
+            namespace=check.namespace,
+            name=check.name,
+            path=check.path,
+            fields=_exact_fields(check.field_selector),
+        )
+        decision = decide(who, wanted)
+        return decision.allowed, decision.reason, None
+
+    return Authorizer(ask)
 
 
-def request_authorizer(attributes: Attributes, decide: Decide) -> object:
+def _service_account(namespace: str, name: str) -> User:
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
+    return User(name=f"system:serviceaccount:{namespace}:{name}", groups=groups)
+
+
+def _exact_fields(selector: str) -> tuple[tuple[str, str], ...]:
+    """The fields a selector requires to have one value; none of a selector that is none."""
+    if not selector:
+        return ()
+    try:
+        terms = selectors.parse_fields(selector).terms
+    except selectors.SelectorError:
+        return ()
+    return tuple((term.field, term.value) for term in terms if term.equal)
+
+
+def request_authorizer(attributes: Attributes, authorizer: Authorizer) -> ResourceCheck:
     """The ``authorizer.requestResource`` variable."""
-    return (attributes, decide)
-
-
-def each_result(made: Sequence[Expression], bindings: Mapping[str, object], budget: Budget) -> Iterator[Result]:
-    """The results, in order; raises ``BudgetSpent`` where there is none."""
-    for expression in made:
-        yield expression.result(bindings, budget)
+    resource = attributes.resource
+    return ResourceCheck(
+        authorizer,
+        resource.group,
+        resource.plural,
+        attributes.subresource,
+        attributes.request_namespace,
+        attributes.request_name,
+    )

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from anynode.admission import builtin
-from anynode.admission.chain import Chain, Passage
+from anynode.admission.chain import Chain, Options, Passage
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api import resources
@@ -30,6 +30,7 @@ from anynode.apiserver.connect import Connector
 from anynode.apiserver.connect_routes import ConnectRoutes
 from anynode.apiserver.discovery import Discovery
 from anynode.apiserver.documents import Documents
+from anynode.apiserver.dynamic_admission import DynamicAdmission
 from anynode.apiserver.forms import Forms
 from anynode.apiserver.health import Health
 from anynode.apiserver.identity import Authenticator, authenticated
@@ -64,7 +65,7 @@ from anynode.storage.types import Storage, StorageError
 
 logger = logging.getLogger(__name__)
 
-LEFT_OUT = frozenset({"apiextensions.k8s.io", "apiregistration.k8s.io", "admissionregistration.k8s.io"})
+LEFT_OUT = frozenset({"apiextensions.k8s.io", "apiregistration.k8s.io"})
 """Groups whose objects would do nothing: not served."""
 UNSTORED = frozenset({("", "bindings"), ("", "componentstatuses")})
 REVIEWS = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
@@ -133,6 +134,17 @@ class Assembly:
         self.authorizer = Authorizer(self.policy, nodes)
         slices = SlicesByService(self.served["discovery.k8s.io", "v1", "endpointslices"].store.cache)
         self.outbound = Outbound(clock=clock, random=random, lookup=self.lookup, slices=slices)
+        self.bodies = Bodies(self.types, self.catalogue)
+        self.dynamic = DynamicAdmission(
+            self.served,
+            find=self._find,
+            resource_of=self.catalogue.of_kind,
+            bodies=self.bodies,
+            lookup=self.lookup,
+            caller=self.outbound,
+            decide=self.authorizer.decision,
+            chance=random,
+        )
         self.admission = Chain(
             builtin.plugins(
                 self.lookup,
@@ -142,6 +154,7 @@ class Assembly:
                 clock=clock,
                 chance=random,
                 policy=self.policy,
+                dynamic=self.dynamic.plugins,
             )
         )
         self.metrics = Metrics()
@@ -193,7 +206,7 @@ class Assembly:
         return ManagedFields(resource, name, self.types) if name else None
 
     def _build_server(self) -> ApiServer:
-        bodies = Bodies(self.types, self.catalogue)
+        bodies = self.bodies
         reader = Reader(self.cache, self._storage, self.clock)
         writer = Writer(bodies, reader, self._admit_for, self.authorizer.permit, self.clock)
         budgets = self.served.get(("policy", "v1", "poddisruptionbudgets"))
@@ -239,6 +252,9 @@ class Assembly:
     def _storage_trouble(self) -> str:
         return str(self.cache.failure) if self.cache.failure is not None else ""
 
+    def _find(self, group: str, version: str, plural: str) -> Served | None:
+        return self.server.find(group, version, plural)
+
     # --- who and may they
 
     def lookup(self, resource: Resource, key: ObjectKey) -> Object | None:
@@ -267,11 +283,18 @@ class Assembly:
         return authenticated(claims.user()), [each for each in claims.audiences if each in wanted], ""
 
     def _admit_for(
-        self, info: RequestInfo, resource: Resource, user: User, dry_run: bool, warnings: list[str]
+        self,
+        info: RequestInfo,
+        resource: Resource,
+        user: User,
+        dry_run: bool,
+        warnings: list[str],
+        options: Options,
+        collection: bool,
     ) -> Passage:
         return Passage(
             self.admission, resource, user, subresource=info.subresource, namespace=info.namespace, name=info.name,
-            dry_run=dry_run, warnings=warnings,
+            dry_run=dry_run, warnings=warnings, options=options, collection=collection,
         )  # fmt: skip
 
     def _all_of(self, resource: Resource) -> Iterable[Object]:
@@ -322,6 +345,7 @@ class Assembly:
     async def __aenter__(self) -> Self:
         await self.cache.open()
         self._follow_policy()
+        self.dynamic.follow()
         services = self.served["", "v1", "services"].store
         if isinstance(services, ServiceStore):
             services.repair()

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import orjson
 
+from anynode.admission.chain import Operation, Options
 from anynode.aio.clock import Clock
 from anynode.api import errors
 from anynode.api.objects import Object, meta
@@ -49,8 +51,9 @@ class Passage(Protocol):
     def check(self) -> Check: ...
 
 
-AdmitFor = Callable[[RequestInfo, Resource, User, bool, list[str]], Passage]
-"""(target, resource, user, dry run, where texts for the client go) -> the admission of that write."""
+AdmitFor = Callable[[RequestInfo, Resource, User, bool, list[str], Options, bool], Passage]
+"""(target, resource, user, dry run, where texts for the client go, the request's options, whether it is one of a
+collection) -> the admission of that write."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,6 +84,36 @@ def is_dry_run(request: ApiRequest, options: str) -> bool:
     return bool(values)
 
 
+_OPTIONS_KINDS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
+
+
+def operation_options(
+    request: ApiRequest, deleting: deletion.DeleteOptions | None, operation: Operation
+) -> Object | None:
+    """A request's options as admission is told them; a patch's are those of what it came to."""
+    if operation == "CONNECT":
+        return None
+    found: Object = {"kind": _OPTIONS_KINDS[operation], "apiVersion": "meta.k8s.io/v1"}
+    if deleting is not None:
+        conditions = {"uid": deleting.uid, "resourceVersion": deleting.resource_version}
+        conditions = {key: value for key, value in conditions.items() if value is not None}
+        said: Object = {
+            "gracePeriodSeconds": deleting.grace_seconds,
+            "preconditions": conditions or None,
+            "orphanDependents": deleting.orphan_dependents,
+            "propagationPolicy": deleting.propagation,
+            "dryRun": ["All"] if deleting.dry_run else None,
+        }
+        return {**found, **{key: value for key, value in said.items() if value is not None}}
+    dry_run = [value for value in request.query.get("dryRun", ()) if value]
+    if dry_run:
+        found["dryRun"] = dry_run
+    for name in ("fieldManager", "fieldValidation"):
+        if request.argument(name):
+            found[name] = request.argument(name)
+    return found
+
+
 class Writer:
     """Carries out writes of every resource."""
 
@@ -91,7 +124,17 @@ class Writer:
         self._permit = permit
         self._patcher = Patcher(bodies, clock)
 
-    def write_of(self, served: Served, info: RequestInfo, request: ApiRequest, user: User, options: str) -> Write:
+    def write_of(
+        self,
+        served: Served,
+        info: RequestInfo,
+        request: ApiRequest,
+        user: User,
+        options: str,
+        *,
+        deletion_options: deletion.DeleteOptions | None = None,
+        collection: bool = False,
+    ) -> Write:
         """The circumstances of a write; raises ``Invalid`` for options that make no sense."""
         dry_run = False
         if request.query:
@@ -100,7 +143,10 @@ class Writer:
                 found = fields.too_long(fields.FieldPath("fieldManager"), MANAGER_BYTES)
                 raise errors.invalid(options, "meta.k8s.io", "", [found.cause()])
         warnings: list[str] = []
-        passage = self._admit_for(info, served.resource, user, dry_run, warnings)
+        if deletion_options is not None:
+            dry_run = deletion_options.dry_run
+        said = functools.partial(operation_options, request, deletion_options)
+        passage = self._admit_for(info, served.resource, user, dry_run, warnings, said, collection)
         return Write(
             user=user,
             manager=manager_of(request),
@@ -216,8 +262,7 @@ class Writer:
         self, served: Served, info: RequestInfo, request: ApiRequest, user: User
     ) -> tuple[Deletion, Write, deletion.DeleteOptions]:
         options = self.delete_options(request)
-        write = self.write_of(served, info, request, user, "DeleteOptions")
-        write.dry_run = options.dry_run
+        write = self.write_of(served, info, request, user, "DeleteOptions", deletion_options=options)
         if (
             served.resource.qualified == "jobs.batch"
             and options.propagation is None
@@ -270,8 +315,9 @@ class Writer:
         async def work() -> None:
             for item in pending:
                 target = dataclasses.replace(info, name=item.name, namespace=item.namespace, verb="delete")
-                write = self.write_of(served, target, request, user, "DeleteOptions")
-                write.dry_run = options.dry_run
+                write = self.write_of(
+                    served, target, request, user, "DeleteOptions", deletion_options=options, collection=True
+                )
                 try:
                     await served.store.delete(item.key, options, write)
                 except errors.NotFound:

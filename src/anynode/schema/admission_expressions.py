@@ -99,7 +99,7 @@ def namespace_type() -> ObjectType:
     )
 
 
-def _object(name: str, **fields: Type) -> ObjectType:
+def _object(name: str, /, **fields: Type) -> ObjectType:
     return ObjectType(name, fields, open_fields=True)
 
 
