@@ -23,9 +23,9 @@ MAGIC = b"k8s\x00"
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MOST_DEPTH = 100
 
-_JSON_SCHEMA = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+JSON_SCHEMA = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
 # Go's "a schema or ..." types: the number of the schema, and what the other number holds many of.
-_EITHER = {
+EITHER = {
     "v1.JSONSchemaPropsOrArray": (1, "schemas"),
     "v1.JSONSchemaPropsOrBool": (2, ""),
     "v1.JSONSchemaPropsOrStringArray": (1, "texts"),
@@ -220,7 +220,7 @@ def _decoder(types: Types) -> Decoder:
     def one(field: Field, value: Any, depth: int) -> Any:
         if field.kind == "m":
             return message(value, field.target, depth + 1)
-        if field.kind == "J" and field.target in _EITHER:
+        if field.kind == "J" and field.target in EITHER:
             return either(field.target, value, depth)
         if field.kind == "R" and field.target != "runtime.RawExtension":
             return {}  # a message without fields
@@ -230,14 +230,14 @@ def _decoder(types: Types) -> Decoder:
         """A schema or something plainer: whichever is there."""
         schema: Any = None
         plain: Any = None
-        schema_number, many = _EITHER[target]
+        schema_number, many = EITHER[target]
         for number, wire, value in fields(data):
             if number == schema_number and wire == 2:
-                schema = message(value, _JSON_SCHEMA, depth + 1)
+                schema = message(value, JSON_SCHEMA, depth + 1)
             elif not many:
                 plain = bool(value)
             elif wire == 2:
-                item = message(value, _JSON_SCHEMA, depth + 1) if many == "schemas" else _text(value)
+                item = message(value, JSON_SCHEMA, depth + 1) if many == "schemas" else _text(value)
                 plain = [*(plain or ()), item]
         return plain if schema is None else schema
 

@@ -149,7 +149,7 @@ def test_schemas_of_custom_resources() -> None:
     items = put(24, put(1, text))
     additional = put(30, boolean)
     default = put(8, put(1, b'{"x":null}'))
-    schema = protobuf.decode_message(properties + items + additional + default, protobuf._JSON_SCHEMA, TYPES)
+    schema = protobuf.decode_message(properties + items + additional + default, protobuf.JSON_SCHEMA, TYPES)
     assert schema == {
         "properties": {"a": {"type": "string"}},
         "items": {"type": "string"},

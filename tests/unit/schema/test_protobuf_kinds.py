@@ -29,7 +29,7 @@ KINDS = sorted(
     | {("v1", "DeleteOptions"), ("autoscaling/v1", "Scale"), ("policy/v1", "Eviction"), ("v1", "Binding")}
     | {("authentication.k8s.io/v1", "TokenRequest"), ("authorization.k8s.io/v1", "SubjectAccessReview")}
 )
-SCHEMA = protobuf._JSON_SCHEMA
+SCHEMA = protobuf.JSON_SCHEMA
 DEPTH = 5
 TEXTS = ("", "a", "ns/name", "-1", "9", "true", "null", "é\U0001f600", "x" * 200, 'say "hi"\n')
 JSONS = ({}, {"a": {"b": [1, None, "x"]}}, [1], "text", 3, True)
