@@ -30,7 +30,6 @@ from anynode.apiserver.connect import Connector
 from anynode.apiserver.connect_routes import ConnectRoutes
 from anynode.apiserver.discovery import Discovery
 from anynode.apiserver.documents import Documents
-from anynode.apiserver.dynamic_admission import DynamicAdmission
 from anynode.apiserver.forms import Forms
 from anynode.apiserver.health import Health
 from anynode.apiserver.identity import Authenticator, authenticated
@@ -65,7 +64,7 @@ from anynode.storage.types import Storage, StorageError
 
 logger = logging.getLogger(__name__)
 
-LEFT_OUT = frozenset({"apiextensions.k8s.io", "apiregistration.k8s.io"})
+LEFT_OUT = frozenset({"apiextensions.k8s.io", "apiregistration.k8s.io", "admissionregistration.k8s.io"})
 """Groups whose objects would do nothing: not served."""
 UNSTORED = frozenset({("", "bindings"), ("", "componentstatuses")})
 REVIEWS = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
@@ -135,16 +134,6 @@ class Assembly:
         slices = SlicesByService(self.served["discovery.k8s.io", "v1", "endpointslices"].store.cache)
         self.outbound = Outbound(clock=clock, random=random, lookup=self.lookup, slices=slices)
         self.bodies = Bodies(self.types, self.catalogue)
-        self.dynamic = DynamicAdmission(
-            self.served,
-            find=self._find,
-            resource_of=self.catalogue.of_kind,
-            bodies=self.bodies,
-            lookup=self.lookup,
-            caller=self.outbound,
-            decide=self.authorizer.decision,
-            chance=random,
-        )
         self.admission = Chain(
             builtin.plugins(
                 self.lookup,
@@ -154,7 +143,6 @@ class Assembly:
                 clock=clock,
                 chance=random,
                 policy=self.policy,
-                dynamic=self.dynamic.plugins,
             )
         )
         self.metrics = Metrics()
@@ -252,9 +240,6 @@ class Assembly:
     def _storage_trouble(self) -> str:
         return str(self.cache.failure) if self.cache.failure is not None else ""
 
-    def _find(self, group: str, version: str, plural: str) -> Served | None:
-        return self.server.find(group, version, plural)
-
     # --- who and may they
 
     def lookup(self, resource: Resource, key: ObjectKey) -> Object | None:
@@ -345,7 +330,6 @@ class Assembly:
     async def __aenter__(self) -> Self:
         await self.cache.open()
         self._follow_policy()
-        self.dynamic.follow()
         services = self.served["", "v1", "services"].store
         if isinstance(services, ServiceStore):
             services.repair()
