@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 
+from anynode.api.errors import MethodNotAllowed
 from anynode.api.resources import Catalogue, GroupVersion
 from anynode.api.wire import ApiRequest, ApiResponse
 from anynode.apiserver.health import not_found_page
@@ -44,7 +45,7 @@ class Documents:
         if self._tokens is not None:
             answers["/.well-known/openid-configuration"] = self._openid
             answers[JWKS] = self._jwks
-        return answers
+        return {path: _only_read(answer) for path, answer in answers.items()}
 
     async def _document(self, name: object, make: Callable[[], Document | None]) -> Document | None:
         if name not in self._made:
@@ -93,6 +94,16 @@ class Documents:
     async def _jwks(self, request: ApiRequest) -> ApiResponse:
         assert self._tokens is not None
         return ApiResponse(content_type="application/jwk-set+json", body=orjson.dumps(self._tokens.jwks()))
+
+
+def _only_read(answer: Answer) -> Answer:
+    async def read(request: ApiRequest) -> ApiResponse:
+        if request.method not in ("GET", "HEAD"):
+            said = "the server does not allow this method on the requested resource"
+            raise MethodNotAllowed(said, details={})
+        return await answer(request)
+
+    return read
 
 
 def _form(accept: str) -> str | None:

@@ -43,11 +43,15 @@ async def rewind(storage: Storage, revision: Revision, *, dry_run: bool = False)
     restored = [key for key in wanted if key not in current]
     deleted = [key for key in current if key not in wanted]
     if not dry_run:
-        async with asyncio.TaskGroup() as writes:
-            for key in sorted([*restored, *changed], key=_owners_first):
-                writes.create_task(_put(storage, key, wanted[key].value, current.get(key)))
-            for key in deleted:
-                writes.create_task(_delete(storage, key, current[key]))
+        try:
+            async with asyncio.TaskGroup() as writes:
+                for key in sorted([*restored, *changed], key=_owners_first):
+                    writes.create_task(_put(storage, key, wanted[key].value, current.get(key)))
+                for key in deleted:
+                    writes.create_task(_delete(storage, key, current[key]))
+        except BaseExceptionGroup as failed:
+            first = failed.exceptions[0]
+            raise first from first.__cause__
     return Rewound(before=before, restored=len(restored), changed=len(changed), deleted=len(deleted))
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from types import MappingProxyType
 from typing import BinaryIO
 
 from anynode.storage.types import Record, Revision, Storage, StorageDamaged
@@ -21,8 +22,16 @@ CHUNK_BYTES = 256 * 1024
 MOST_LINE_BYTES = 64 * 1024
 
 
-async def chunks(storage: Storage, revision: Revision | None = None, *, prefix: str = "/") -> AsyncIterator[bytes]:
+async def chunks(
+    storage: Storage,
+    revision: Revision | None = None,
+    *,
+    prefix: str = "/",
+    about: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncGenerator[bytes, None]:
     """The snapshot at ``revision`` (now, when None), in pieces. Raises ``Compacted`` or ``FutureRevision``.
+
+    ``about`` stands in the first line, for whoever makes something of it.
 
     The revision must stay readable until the end: a compaction on the way raises ``Compacted`` from the next piece.
     """
@@ -31,7 +40,7 @@ async def chunks(storage: Storage, revision: Revision | None = None, *, prefix: 
         revision = storage.revision
     digest = hashlib.sha256()
     count, start = 0, ""
-    gathered = bytearray(_line({"format": FORMAT, "revision": revision}))
+    gathered = bytearray(_line({"format": FORMAT, "revision": revision, "about": dict(about)}))
     while True:
         page = await storage.list(prefix, revision=revision, start=start, limit=PAGE)
         for record in page.records:
@@ -58,7 +67,10 @@ async def chunks(storage: Storage, revision: Revision | None = None, *, prefix: 
 
 
 class Reader:
-    """Reads a snapshot from a file; ``revision`` is known at once, and that it is whole once ``records`` has ended."""
+    """Reads a snapshot from a file.
+
+    ``revision`` and ``about`` are known at once, and that it is whole once ``records`` has ended.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         """Raises ``StorageDamaged`` when it is no snapshot."""
@@ -68,6 +80,8 @@ class Reader:
         if head.get("format") != FORMAT:
             raise StorageDamaged(f"this is no snapshot that this anynode reads: its format is not {FORMAT}")
         self.revision = Revision(_number(head, "revision"))
+        about = head.get("about")
+        self.about: Mapping[str, object] = about if isinstance(about, dict) else {}
 
     def records(self) -> Iterator[Record]:
         """Every record in key order; raises ``StorageDamaged`` at the end when anything is missing or was changed."""
