@@ -7,6 +7,7 @@ apimachinery ``pkg/util/managedfields/internal``, structured-merge-diff v6 ``mer
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -61,19 +62,34 @@ def reset_paths(kind: str, subresource: str, types: Types, type_name: str) -> Pa
     return _STATUS if subresource == "" and "status" in types[type_name].fields else ()
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedType:
+    """A type that is in no table: its shape with all (``plain``) and without what nobody owns (``root``).
+
+    ``reset``: subresource -> the fields its endpoint puts back.
+    """
+
+    kind: str
+    plain: Shape
+    root: Shape
+    reset: Mapping[str, Paths]
+    endpoints: dict[tuple[str, str], _Endpoint] = dataclasses.field(default_factory=dict)
+
+
 class _Endpoint:
     """What is the same for all objects of one write endpoint."""
 
     __slots__ = ("api_version", "empty", "plain", "reset", "shape", "subresource")
 
-    def __init__(self, api_version: str, type_name: str, types: Types, subresource: str) -> None:
-        kind = type_name.rpartition(".")[2]
+    def __init__(
+        self, api_version: str, subresource: str, *, shape: Shape, plain: Shape, empty: Object, reset: Paths
+    ) -> None:
         self.api_version = api_version
         self.subresource = subresource
-        self.shape: Shape = shapes(types).root(type_name)
-        self.plain: Shape = shapes(types).of(type_name)
-        self.empty: Object = typed.compiled(types).empty(type_name)
-        self.reset = reset_paths(kind, subresource, types, type_name)
+        self.shape = shape
+        self.plain = plain
+        self.empty = empty
+        self.reset = reset
 
     def filtered(self, node: Node) -> Node:
         return field_sets.without_paths(node, self.reset)
@@ -83,12 +99,35 @@ class _Endpoint:
         return Change(self.filtered(added or LEAF), self.filtered(removed or LEAF), self.filtered(modified or LEAF))
 
 
-def _endpoint(api_version: str, type_name: str, types: Types, subresource: str) -> _Endpoint:
+def _endpoint(api_version: str, type_name: str, types: Types | OwnedType, subresource: str) -> _Endpoint:
+    if isinstance(types, OwnedType):
+        return _own_endpoint(api_version, types, subresource)
     memory = types.compiled("managed fields")
     key = (api_version, type_name, subresource)
     found: _Endpoint | None = memory.get(key)
     if found is None:
-        found = memory[key] = _Endpoint(api_version, type_name, types, subresource)
+        found = memory[key] = _Endpoint(
+            api_version,
+            subresource,
+            shape=shapes(types).root(type_name),
+            plain=shapes(types).of(type_name),
+            empty=typed.compiled(types).empty(type_name),
+            reset=reset_paths(type_name.rpartition(".")[2], subresource, types, type_name),
+        )
+    return found
+
+
+def _own_endpoint(api_version: str, owned: OwnedType, subresource: str) -> _Endpoint:
+    found = owned.endpoints.get((api_version, subresource))
+    if found is None:
+        found = owned.endpoints[api_version, subresource] = _Endpoint(
+            api_version,
+            subresource,
+            shape=owned.root,
+            plain=owned.plain,
+            empty={"metadata": {}},
+            reset=owned.reset.get(subresource, ()),
+        )
     return found
 
 
@@ -173,7 +212,7 @@ def updated(
     api_version: str,
     time: datetime.datetime | str,
     type_name: str,
-    types: Types,
+    types: Types | OwnedType,
 ) -> list[Entry]:
     """``metadata.managedFields`` for ``new``, which replaces ``live`` (None: it is created); may be empty.
 
@@ -295,7 +334,7 @@ def apply(
     kind: str,
     time: datetime.datetime | str,
     type_name: str,
-    types: Types,
+    types: Types | OwnedType,
 ) -> Object:
     """The live object (None: an empty one) with ``config`` applied and ``managedFields`` set; not yet defaulted.
 

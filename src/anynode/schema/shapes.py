@@ -124,17 +124,7 @@ class Shapes:
         """The shape of a whole object, without the metadata nobody owns."""
         found = self._roots.get(name)
         if found is None:
-            plain = self.of(name)
-            found = self._roots[name] = Shape(STRUCT)
-            found.skipped = frozenset(("apiVersion", "kind"))
-            fields = dict(plain.fields)
-            if "metadata" in fields:
-                element, metadata = fields["metadata"]
-                stripped = Shape(STRUCT)
-                stripped.fields = metadata.fields
-                stripped.skipped = frozenset(_STRIPPED)
-                fields["metadata"] = (element, stripped)
-            found.fields = fields
+            found = self._roots[name] = without_server_fields(self.of(name))
         return found
 
     def of_field(self, field: Field) -> Shape:
@@ -191,6 +181,21 @@ class Shapes:
             elif not key.pointer and not key.omitempty:
                 defaults[name] = "" if key.kind == "s" else 0
         return defaults
+
+
+def without_server_fields(plain: Shape) -> Shape:
+    """The shape of a whole object, without its kind and the metadata nobody owns."""
+    found = Shape(plain.kind, element=plain.element)
+    found.skipped = frozenset(("apiVersion", "kind"))
+    fields = dict(plain.fields)
+    if "metadata" in fields:
+        element, metadata = fields["metadata"]
+        stripped = Shape(metadata.kind, element=metadata.element)
+        stripped.fields = metadata.fields
+        stripped.skipped = frozenset(_STRIPPED)
+        fields["metadata"] = (element, stripped)
+    found.fields = fields
+    return found
 
 
 def shapes(types: Types) -> Shapes:

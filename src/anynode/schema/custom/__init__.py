@@ -1,1 +1,1 @@
-"""Custom resources: what a CustomResourceDefinition's schema says of its objects, and what may stand in a definition."""
+"""Custom resources: what a definition's schema says of its objects, and what may stand in a definition."""

@@ -7,6 +7,7 @@ same now become warnings (KEP-4008), unless the rule looks at the old value. Sou
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -128,10 +129,8 @@ def judge(
 ) -> Verdict:
     """What is wrong with ``value``, which replaces ``old`` (None: it is new); ``correlated`` lets old wrongs pass."""
     run = _Run(budget or Budget(PER_REQUEST_BUDGET))
-    try:
+    with contextlib.suppress(_StopError):
         run.judge(tree, value, old, path, _NO_RATCHET if correlated is None else _Ratchet(correlated))
-    except _StopError:
-        pass
     return run.verdict
 
 

@@ -20,7 +20,6 @@ from anynode.schema.custom.structural import Structural
 from anynode.schema.custom.value_schema import ValueSchema
 from anynode.schema.custom.wording import go_quoted, invalid
 from anynode.schema.fields import FieldError
-from anynode.schema.kinds import strategy
 from anynode.schema.rules import Findings, KindRules
 
 _BLOCKING = frozenset({
@@ -64,20 +63,20 @@ class CustomRules:
     # What a write may change
 
     def prepare_create(self, obj: Object) -> Object:
-        if self._has_status:
-            obj = strategy.without_fields(obj, ("status",))
-        return strategy.with_generation(obj, 1)
+        if self._has_status and "status" in obj:
+            obj = {field: value for field, value in obj.items() if field != "status"}
+        return _with_generation(obj, 1)
 
     def prepare_update(self, new: Object, old: Object) -> Object:
-        if self._has_status:
-            new = strategy.with_field(new, "status", old["status"]) if "status" in old else strategy.without_fields(
-                new, ("status",)
-            )  # fmt: skip
+        if self._has_status and (new.get("status") is not old.get("status") or "status" in new):
+            new = {field: value for field, value in new.items() if field != "status"}
+            if "status" in old:
+                new["status"] = old["status"]
         generation = meta(old).get("generation") or 0
         same = len(new.keys() - {"metadata"}) == len(old.keys() - {"metadata"}) and all(
             new.get(field) == value for field, value in old.items() if field != "metadata"
         )
-        return strategy.with_generation(new, generation if same else generation + 1)
+        return _with_generation(new, generation if same else generation + 1)
 
     # What is wrong
 
@@ -155,6 +154,10 @@ class CustomRules:
             if why:
                 errors.append(invalid(selector, found if isinstance(found, str) else "", why))
         return errors
+
+
+def _with_generation(obj: Object, generation: int) -> Object:
+    return {**obj, "metadata": {**meta(obj), "generation": generation}}
 
 
 def prepare_status(new: Object, old: Object) -> Object:

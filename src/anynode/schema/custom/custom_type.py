@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 from anynode.api.objects import Object, meta
 from anynode.api.resources import Resource, Subresource
+from anynode.schema.custom.columns import Columns
 from anynode.schema.custom.custom_rules import CustomRules
 from anynode.schema.custom.default_rules import pruned_defaults
+from anynode.schema.custom.ownership import owned_type
 from anynode.schema.custom.pruning import coerced, defaulted, pruned, read_metadata
 from anynode.schema.custom.structural import Structural, structural
 from anynode.schema.rules import KindRules
@@ -39,6 +41,14 @@ class CustomType:
             str(each["jsonPath"]).removeprefix(".") for each in version.get("selectableFields") or ()
         )
         """Field labels beside the name and namespace, as selectors write them: ``spec.a``."""
+        self.columns = Columns(version.get("additionalPrinterColumns") or ())
+        self.owned_type = owned_type(
+            self.node,
+            kind=self.resource.kind,
+            preserves=self.preserves,
+            status=self.resource.subresource("status") is not None,
+        )
+        """What ``managed_fields`` takes in place of the type table (with an empty ``type_name``)."""
         self.judge = CustomRules(self.resource, version, self.node, raw)
         self.rules: KindRules = self.judge.kind_rules(self.defaulted)
 

@@ -54,7 +54,8 @@ def internal_form(spec: Object) -> DefinitionForm:
 # Printing
 
 _RULE = (("Rule", "rule", ""), ("Message", "message", ""), ("MessageExpression", "messageExpression", ""),
-         ("Reason", "reason", None), ("FieldPath", "fieldPath", ""), ("OptionalOldSelf", "optionalOldSelf", None))  # fmt: skip
+         ("Reason", "reason", None), ("FieldPath", "fieldPath", ""),
+         ("OptionalOldSelf", "optionalOldSelf", None))  # fmt: skip
 SCHEMA_FIELDS: Sequence[tuple[str, str, Any]] = (
     ("ID", "id", ""), ("Schema", "$schema", ""), ("Ref", "$ref", None), ("Description", "description", ""),
     ("Type", "type", ""), ("Nullable", "nullable", False), ("Format", "format", ""), ("Title", "title", ""),

@@ -81,9 +81,11 @@ class KeywordRules:
             errors.append(not_supported(f"{path}.type", kind, TYPES))
         if schema.get("default") is not None and place.no_defaults is not None:
             errors.append(forbidden(f"{path}.default", f"must not be set {place.no_defaults}"))
-        for field in _UNSUPPORTED:
-            if schema.get(field) or (field == "additionalItems" and field in schema):
-                errors.append(forbidden(f"{path}.{field}", f"{field} is not supported"))
+        errors += [
+            forbidden(f"{path}.{field}", f"{field} is not supported")
+            for field in _UNSUPPORTED
+            if schema.get(field) or (field == "additionalItems" and field in schema)
+        ]
         if kind == "null":
             text = "type cannot be set to null, use nullable as an alternative"
             errors.append(forbidden(f"{path}.type", text))

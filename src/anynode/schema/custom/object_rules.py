@@ -17,7 +17,6 @@ from anynode.schema.custom.structural import Structural
 from anynode.schema.custom.wording import child, duplicate, invalid, required
 from anynode.schema.fields import FieldError, FieldPath
 
-
 # Lists of the types set and map
 
 

@@ -29,6 +29,7 @@ _AT_ROOT = (
     "MinLength", "Pattern", "MaxItems", "MinItems", "UniqueItems", "MultipleOf", "Required", "Items", "Properties",
     "ExternalDocs", "Example", "XPreserveUnknownFields", "XValidations",
 )  # fmt: skip
+_ROOT_OF_STATUS = "at the root of the schema if the status subresource is enabled"
 _EXTENSIONS = (
     "x-kubernetes-embedded-resource", "x-kubernetes-int-or-string", "x-kubernetes-list-map-keys",
     "x-kubernetes-validations",
@@ -208,10 +209,10 @@ def _root_errors(schema: Object, path: str) -> list[FieldError]:
             continue
         if field == "Type":
             if schema["type"] != "object":
-                text = 'only "object" is allowed as the type at the root of the schema if the status subresource is enabled'
+                text = f'only "object" is allowed as the type {_ROOT_OF_STATUS}'
                 return [invalid(f"{path}.type", schema["type"], text)]
         elif field not in _AT_ROOT:
-            text = f"only [{' '.join(_AT_ROOT)}] fields are allowed at the root of the schema if the status subresource is enabled"
+            text = f"only [{' '.join(_AT_ROOT)}] fields are allowed {_ROOT_OF_STATUS}"
             return [invalid(path, schema_form(schema), text)]
     return []
 

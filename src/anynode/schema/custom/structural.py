@@ -1,7 +1,8 @@
 """A version's schema as a tree of nodes, each knowing at once what its subtree asks of objects.
 
 In goes ``openAPIV3Schema`` as it is stored (decoded, so without empty fields); out comes a ``Structural``, or
-``StructuralError`` for what can never be one. Source: apiextensions-apiserver ``pkg/apiserver/schema/convert.go``, 1.36.
+``StructuralError`` for what can never be one. Source: apiextensions-apiserver ``pkg/apiserver/schema/convert.go``,
+1.36.
 """
 
 from __future__ import annotations

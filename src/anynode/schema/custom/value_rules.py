@@ -2,8 +2,9 @@
 
 Checks run as upstream's do: type, junctors, text, format, number, list, enum, members; each counts what it matched,
 because of several failed branches of ``anyOf`` and ``oneOf`` the one that matched most is reported. With a
-``Correlated`` what was the same before is let pass (KEP-4008). Source: kube-openapi ``pkg/validation/{validate,errors}``,
-apiextensions-apiserver ``pkg/apiserver/validation/{validation,ratcheting}.go``, 1.36.
+``Correlated`` what was the same before is let pass (KEP-4008). Source: kube-openapi
+``pkg/validation/{validate,errors}``, apiextensions-apiserver
+``pkg/apiserver/validation/{validation,ratcheting}.go``, 1.36.
 """
 
 from __future__ import annotations

@@ -326,11 +326,12 @@ def number_complaints(schema: ValueSchema, value: float) -> list[tuple[str, str]
 def in_range(value: float, kind: str, format_: str) -> bool:
     """Whether a number can be one of its type and format."""
     if kind == "integer":
-        if isinstance(value, float) and not value.is_integer():
+        if value != int(value):
             return False
         limit = 2**31 if format_ == "int32" else 2**63
         return -limit <= value < limit
-    return not (kind == "number" and format_ == "float") or abs(value) <= 3.4028235677973366e38
+    narrow = kind == "number" and format_ == "float"
+    return not narrow or abs(value) <= 3.4028235677973366e38
 
 
 def _is_below(value: float, bound: float, exclusive: bool, whole: bool) -> bool:

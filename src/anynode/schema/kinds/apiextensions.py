@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from anynode.api.objects import Object
 from anynode.schema import metadata
-from anynode.schema.custom import definition_rules, formats
+from anynode.schema.custom import formats
 from anynode.schema.custom.structural import subschemas
-from anynode.schema.kinds import strategy
+from anynode.schema.kinds import definition_rules, strategy
 from anynode.schema.rules import KindRules
 
 _NO_NAMES: Object = {"plural": "", "kind": ""}
