@@ -24,6 +24,7 @@ from anynode.registry.items import Item
 from anynode.registry.kinds import Kind
 from anynode.registry.watch_cache import ResourceCache
 from anynode.schema import fields, metadata_order
+from anynode.schema.rules import Findings
 from anynode.storage.types import KeyMismatch, Record, Revision, Storage, StorageUnavailable
 
 GENERATED_SUFFIX = 5
@@ -384,6 +385,8 @@ class ResourceStore:
         own, order = (rules.validate, rules.order) if write.judge is None else (write.judge, metadata_order.JUDGED)
         namespaced = self.kind.resource.namespaced
         found = metadata_order.of_update(new, old, self.kind.rules, own, order, namespaced=namespaced)
+        if isinstance(found, Findings):
+            write.warnings.extend(found.warnings)
         if found:
             self.on_abandoned(new, old, write)
             resource = self.kind.resource
