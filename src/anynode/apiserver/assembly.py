@@ -222,7 +222,10 @@ class Assembly:
     def _connecting(self) -> Routes:
         if self._connector is None:
             return {}
-        routes = ConnectRoutes(self._connector, lookup=self.lookup, authorizer=self.authorizer, random=self._random)
+        routes = ConnectRoutes(
+            self._connector, lookup=self.lookup, authorizer=self.authorizer, admission=self.admission,
+            random=self._random,
+        )  # fmt: skip
         return routes.routes()
 
     def _told(self) -> Sequence[Resource]:

@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping
 
+from anynode.admission.chain import Attributes, Chain
 from anynode.api import errors
 from anynode.api.objects import Object, ObjectKey, get_path
 from anynode.api.resources import Resource, known
@@ -21,7 +22,7 @@ from anynode.apiserver.connect import Connector, ConnectTarget, kubelet_address
 from anynode.apiserver.requestinfo import RequestInfo
 from anynode.apiserver.served import Served
 from anynode.apiserver.server import Route
-from anynode.security.rbac import Attributes
+from anynode.security import rbac
 from anynode.streaming import websocket
 
 Lookup = Callable[[Resource, ObjectKey], Object | None]
@@ -53,8 +54,17 @@ class Reference:
 class ConnectRoutes:
     """Finds what a connecting request means and hands it to the ``Connector``."""
 
-    def __init__(self, connector: Connector, *, lookup: Lookup, authorizer: Authorizer, random: random.Random) -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        *,
+        lookup: Lookup,
+        authorizer: Authorizer,
+        admission: Chain,
+        random: random.Random,
+    ) -> None:
         self._connector = connector
+        self._admission = admission
         self._lookup = lookup
         self._authorizer = authorizer
         self._random = random
@@ -80,9 +90,26 @@ class ConnectRoutes:
             raise errors.not_found(resource, name)
         return found
 
+    async def _admit(self, served: Served, request: ApiRequest, info: RequestInfo, user: User, kind: str) -> None:
+        """Let admission see who connects to what. Raises ``ApiError``."""
+        options: Object = {"kind": kind, "apiVersion": "v1", **connect_options(request, kind)}
+        await self._admission.admit(
+            Attributes(
+                operation="CONNECT",
+                resource=served.resource,
+                subresource=info.subresource,
+                namespace=info.namespace,
+                name=info.name,
+                obj=options,
+                user=user,
+            )
+        )
+
     async def _pod(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         if info.subresource != "log" and info.verb == "get" and websocket.is_websocket(request.headers):
             self._require_create(info, user)
+        if info.subresource != "log":
+            await self._admit(served, request, info, user, _OPTIONS[info.subresource])
         pod = self._found(self._pods, info.namespace, info.name)
         node_name = get_path(pod, "spec", "nodeName", default="")
         node = self._found(self._nodes, "", node_name) if node_name else None
@@ -90,7 +117,7 @@ class ConnectRoutes:
 
     def _require_create(self, info: RequestInfo, user: User) -> None:
         """A WebSocket comes as GET and needs, as a POST would, the verb create."""
-        wanted = Attributes(
+        wanted = rbac.Attributes(
             verb="create",
             group=info.group,
             version=info.version,
@@ -102,6 +129,7 @@ class ConnectRoutes:
         self._authorizer.require(user, wanted)
 
     async def _pod_proxy(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        await self._admit(served, request, info, user, "PodProxyOptions")
         wanted = Reference.parse(info.name, "pod")
         pod = self._found(self._pods, info.namespace, wanted.name)
         port = wanted.port or next(_container_ports(pod), "443" if wanted.scheme == "https" else "80")
@@ -118,6 +146,7 @@ class ConnectRoutes:
         return await self._connector.connect(request, target)
 
     async def _service_proxy(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        await self._admit(served, request, info, user, "ServiceProxyOptions")
         wanted = Reference.parse(info.name, "service")
         port_name = wanted.port
         if is_port(wanted.port):
@@ -142,6 +171,7 @@ class ConnectRoutes:
         return await self._connector.connect(request, target)
 
     async def _node_proxy(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+        await self._admit(served, request, info, user, "NodeProxyOptions")
         wanted = Reference.parse(info.name, "node")
         node = self._found(self._nodes, "", wanted.name)
         host, kubelet_port = kubelet_address(node)
@@ -156,6 +186,28 @@ class ConnectRoutes:
             path=proxied_path(request.path),
         )
         return await self._connector.connect(request, target)
+
+
+_OPTIONS = {"exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions"}
+_FLAGS = ("stdin", "stdout", "stderr", "tty")
+
+
+def connect_options(request: ApiRequest, kind: str) -> Object:
+    """What the query says of a connection, as its options object has it."""
+    found: Object = {}
+    if kind.endswith("ProxyOptions"):
+        path = proxied_path(request.path)
+        return {"path": path} if path else {}
+    if kind == "PodPortForwardOptions":
+        ports = [int(port) for value in request.query.get("ports", ()) for port in value.split(",") if is_port(port)]
+        return {"ports": ports} if ports else {}
+    found.update({flag: True for flag in _FLAGS if request.argument(flag).lower() not in ("", "0", "false", "f")})
+    if request.argument("container"):
+        found["container"] = request.argument("container")
+    command = list(request.query.get("command", ()))
+    if command and kind == "PodExecOptions":
+        found["command"] = command
+    return found
 
 
 def is_port(text: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from anynode.aio.clock import Clock
 from anynode.api import errors
 from anynode.api.objects import Object, get_path, meta, uid_of
+from anynode.api.resources import Resource
 from anynode.api.wire import ApiRequest, ApiResponse, User
 from anynode.apiserver import negotiation
 from anynode.apiserver.bodies import Bodies, field_validation
@@ -22,7 +23,7 @@ from anynode.apiserver.served import Served
 from anynode.apiserver.server import ApiServer, Route
 from anynode.apiserver.write import Writer, check_name, in_namespace, key_of
 from anynode.registry import deletion, pods, scale
-from anynode.registry.store import ResourceStore, UpdateRules
+from anynode.registry.store import Operation, ResourceStore, UpdateRules, Write, admit_all, check_nothing
 from anynode.schema import fields, managed_fields, scale_ownership
 from anynode.security.tokens import Bound, Ref, TokenIssuer
 
@@ -115,6 +116,7 @@ class Subresources:
         obj = in_namespace(obj, info.namespace, served.resource)
         check_name(obj, info.name)
         rules = self._scale_rules(served)
+        _admit_as_scale(write, served.resource)
         item, _ = await served.store.update(
             key_of(info), lambda old: scale.applied(old, obj, served.resource), write, rules=rules
         )
@@ -136,6 +138,7 @@ class Subresources:
             new = scale.applied(old, managed_fields.with_entries(result, []), served.resource)
             return managed_fields.with_entries(new, owners)
 
+        _admit_as_scale(write, served.resource)
         item, _ = await served.store.update(key_of(info), changed, write, rules=self._scale_rules(served))
         return ApiResponse(obj=scale.of(item.peek()))
 
@@ -151,6 +154,7 @@ class Subresources:
         obj = self.bodies.typed(request, "v1", "Binding", validation=validation, warnings=write.warnings)
         obj = in_namespace(obj, info.namespace, served.resource)
         pods.check_binding(obj, info.name)
+        obj = await _admitted(write, obj)
         await pods.bind(served.store, key_of(info), obj, write, self._now())
         return ApiResponse(status=201, obj=_SUCCESS)
 
@@ -174,7 +178,7 @@ class Subresources:
         write.dry_run = write.dry_run or options.dry_run
         options = dataclasses.replace(options, dry_run=write.dry_run)
         assert self.budgets is not None
-        await write.admit("CREATE", obj, None)
+        obj = await _admitted(write, obj)
         await pods.evict(served.store, self.budgets, key_of(info), options, write, self._now())
         return ApiResponse(status=201, obj=_SUCCESS)
 
@@ -194,7 +198,8 @@ class Subresources:
         if spec.get("expirationSeconds") is None:
             spec["expirationSeconds"] = 3600
         obj = self.bodies.owned({**obj, "spec": spec}, write.manager, "token", self._now())
-        await write.admit("CREATE", obj, None)
+        obj = await _admitted(write, obj)
+        spec = obj.get("spec") or {}
         account = served.store.get(key_of(info)).object
         named = meta(obj).get("name") or info.name
         if named != info.name:
@@ -302,6 +307,31 @@ class Subresources:
             "spec": spec,
             "status": {"token": token, "expirationTimestamp": deletion.timestamp(expiry)},
         }
+
+
+async def _admitted(write: Write, obj: Object) -> Object:
+    """The body of a request that is not what it writes; what it writes is then not admitted once more."""
+    admitted = await write.admit("CREATE", obj, None)
+    assert admitted is not None
+    await write.check("CREATE", admitted, None)
+    write.admit, write.check = admit_all, check_nothing
+    return admitted
+
+
+def _admit_as_scale(write: Write, resource: Resource) -> None:
+    """Admission sees the Scale, not the object it belongs to."""
+    admit, check = write.admit, write.check
+
+    async def admit_scale(operation: Operation, new: Object | None, old: Object | None) -> Object | None:
+        assert new is not None
+        before = scale.of(new)
+        after = await admit(operation, before, None if old is None else scale.of(old))
+        return new if after is None or after == before else scale.applied(new, after, resource)
+
+    async def check_scale(operation: Operation, new: Object | None, old: Object | None) -> None:
+        await check(operation, scale.of(new or {}), None if old is None else scale.of(old))
+
+    write.admit, write.check = admit_scale, check_scale
 
 
 def _go_kind(version: str, kind: str) -> str:
