@@ -16,6 +16,7 @@ from anynode.admission.default_classes import DefaultIngressClass, DefaultStorag
 from anynode.admission.escalation import RoleEscalation
 from anynode.admission.limit_ranger import LimitRanger
 from anynode.admission.node_restriction import NodeRestriction
+from anynode.admission.pod_security import PodSecurity, PodSecuritySettings
 from anynode.admission.resizing import NodeDeclaredFeatureValidator, PersistentVolumeClaimResize, PodResizeValidator
 from anynode.admission.resource_quota import ResourceQuota
 from anynode.admission.service_account import TOKEN_SOURCES, ServiceAccountPlugin
@@ -57,6 +58,7 @@ def plugins(
     policy: Policy | None = None,
     token_sources: Sequence[Object] = TOKEN_SOURCES,
     dynamic: Sequence[Plugin] = (),
+    pod_security: PodSecuritySettings | None = None,
 ) -> Sequence[Plugin]:
     """Every built-in plugin, in upstream's order. ``policy``: who holds which rights; without it nobody is held to
     granting only his own. ``token_sources``: what a pod finds beside its token. ``dynamic``: what users configured,
@@ -71,6 +73,7 @@ def plugins(
         ServiceAccountPlugin(lookup, clock=clock, chance=chance, token_sources=token_sources),
         NodeRestriction(lookup, may),
         TaintNodesByCondition(),
+        PodSecurity(lookup, list_in, pod_security),
         Priority(lookup, list_objects),
         DefaultTolerationSeconds(),
         DefaultStorageClass(list_objects),

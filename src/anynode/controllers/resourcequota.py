@@ -123,7 +123,7 @@ class ResourceQuotaController:
             return
         self._charged[key] = self._clock.monotonic()
         old_hard = get_path(delta.old or {}, "spec", "hard")
-        if delta.kind == "added" or (delta.kind == "modified" and get_path(delta.obj, "spec", "hard") != old_hard):
+        if delta.kind == "added" or get_path(delta.obj, "spec", "hard") != old_hard:
             self._controller.queue.add(key)
 
     def _handler(self, evaluator: Evaluator) -> Callable[[Delta], None]:
