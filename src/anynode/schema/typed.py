@@ -391,6 +391,8 @@ class Compiled:
             return _text(field.element_go_type, keep)
         if kind in _RANGES:
             return _integer(kind, field.element_go_type, keep)
+        if kind == "J" and field.target in _SCHEMA_OR:
+            return _SchemaOr(self, field.target)
         made: Mapping[str, Checker] = {
             "b": _boolean(keep),
             "d": _float(keep),
@@ -402,6 +404,34 @@ class Compiled:
             "T": _moment(formats.canonical_micro_time),
         }
         return made.get(kind, _anything)
+
+
+_SCHEMA_OR = frozenset(("v1.JSONSchemaPropsOrArray", "v1.JSONSchemaPropsOrBool", "v1.JSONSchemaPropsOrStringArray"))
+_JSON_SCHEMA = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+
+
+class _SchemaOr:
+    """A JSON schema or what else may stand in its place; fields it does not know go without a word, as upstream."""
+
+    __slots__ = ("_schema", "_target")
+
+    def __init__(self, compiled: Compiled, target: str) -> None:
+        self._schema = _Deferred(compiled, _JSON_SCHEMA)
+        self._target = target
+
+    def __call__(self, value: Any, _: list[str]) -> Any:
+        if value.__class__ is dict:
+            return self._schema(value, [])
+        if self._target == "v1.JSONSchemaPropsOrBool":
+            if value.__class__ is not bool:
+                raise DecodeError("boolean or JSON schema expected")
+            return value
+        if value.__class__ is not list:
+            return None
+        if self._target == "v1.JSONSchemaPropsOrStringArray":
+            return value
+        schemas = [self._schema({} if each is None else each, []) for each in value]
+        return schemas or None
 
 
 class _Deferred:
