@@ -172,7 +172,8 @@ class Assembly:
         return None if ownership is None else Shape(view.conversion.to_served, ownership)
 
     def _forms(self, view: View) -> Forms:
-        return Forms(view, self.clock.now)
+        binary = self.types.of_kind(view.resource.api_version, view.resource.kind)
+        return Forms(view, self.clock.now, self.types if binary else None)
 
     def _store_of(self, kind: Kind) -> ResourceStore:
         cache = self.cache.add(
@@ -215,6 +216,7 @@ class Assembly:
             health=Health({"etcd": self._storage_trouble, "informer-sync": self._storage_trouble}),
             metrics=self.metrics,
             random=self._random,
+            types=self.types,
         )
         subresources.server = server
         return server

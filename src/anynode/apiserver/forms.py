@@ -16,13 +16,13 @@ from anynode.api.errors import BadRequest
 from anynode.api.objects import Object
 from anynode.api.resources import Resource
 from anynode.apiserver import printers
-from anynode.apiserver.negotiation import Accepted
+from anynode.apiserver.binary_forms import INITIAL_EVENTS_END, ProtobufForm
+from anynode.apiserver.negotiation import PROTOBUF, Accepted
 from anynode.registry.encoding import head_of, pieces_behind
 from anynode.registry.items import WHOLE, Form, Item
 from anynode.registry.kinds import View
+from anynode.schema.types import Types
 from anynode.storage.types import Revision
-
-INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 
 class ListForm(Form, Protocol):
@@ -215,9 +215,12 @@ class TableForm:
 class Forms:
     """The forms of one view."""
 
-    def __init__(self, view: View, now: Callable[[], datetime.datetime]) -> None:
+    def __init__(self, view: View, now: Callable[[], datetime.datetime], types: Types | None = None) -> None:
+        """``types``: of built-in resources, which are served as protobuf too."""
         self._view = view
         self._now = now
+        self._types = types
+        self._binary: dict[str, ProtobufForm] = {}
         self.converted = ConvertedForm(view) if view.conversion is not None else None
         self.whole: ListForm = self.converted or WholeForm(view.resource)
 
@@ -230,8 +233,25 @@ class Forms:
         conversion = self._view.conversion
         return item.peek() if conversion is None else conversion.to_served(item.peek())
 
+    @property
+    def binary(self) -> bool:
+        """Whether there is a form in protobuf."""
+        return self._types is not None
+
+    def in_protobuf(self, metadata_version: str = "") -> ProtobufForm:
+        """The form for who asked for protobuf, whole or (a version of ``meta.k8s.io``) metadata only."""
+        found = self._binary.get(metadata_version)
+        if found is None:
+            assert self._types is not None
+            found = self._binary[metadata_version] = ProtobufForm(
+                self._view.resource, self._peeked, self._types, metadata_version=metadata_version
+            )
+        return found
+
     def of(self, accepted: Accepted, include: str = "") -> ListForm:
         """The form agreed on; raises ``BadRequest`` for an unknown ``includeObject``."""
+        if accepted.media_type == PROTOBUF:
+            return self.in_protobuf(accepted.version if accepted.target else "")
         if not accepted.target:
             return self.whole
         if accepted.target != "Table":

@@ -17,6 +17,7 @@ import orjson
 from anynode.aio.http_message import ByteStream, HttpRequest, HttpResponse, PushSink, frame_chunk
 from anynode.api.errors import RequestEntityTooLarge
 from anynode.api.wire import ApiRequest, ApiResponse, User, WatchEvent, WatchSource, parse_query
+from anynode.apiserver import long_lists
 from anynode.apiserver.identity import AUTHENTICATED
 from anynode.apiserver.loopback import LoopbackWatch
 from anynode.apiserver.server import ApiServer
@@ -146,10 +147,12 @@ class HttpAdapter:
         if response.content_type:
             headers["content-type"] = response.content_type
         headers["cache-control"] = headers.get("cache-control", "no-cache, private")
-        if response.stream is not None:
-            return HttpResponse(
-                status=response.status, headers=headers, repeated=response.repeated, stream=response.stream
-            )
+        stream = response.stream
+        if stream is not None:
+            if isinstance(stream, long_lists.LongList) and _wants_gzip(request):
+                stream = long_lists.Compressed(stream, COMPRESSION_LEVEL)
+                headers |= {"content-encoding": "gzip", "vary": "Accept-Encoding"}
+            return HttpResponse(status=response.status, headers=headers, repeated=response.repeated, stream=stream)
         body = response.encoded()
         if len(body) > COMPRESS_FROM_BYTES and _wants_gzip(request):
             body = gzip.compress(body, COMPRESSION_LEVEL, mtime=0)

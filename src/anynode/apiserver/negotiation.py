@@ -1,4 +1,4 @@
-"""In which form a reader wants objects: JSON or YAML; whole, as a Table, or metadata only. And the refusals.
+"""In which form a reader wants objects: JSON, YAML or protobuf; whole, as a Table, or metadata only. And the refusals.
 
 A ``Form`` renders items (``registry.items.Form``) and joins lists from bytes already made. Source: apiserver
 ``pkg/endpoints/handlers/negotiation`` and ``response.go``, go-restful's matching of ``Accept``, 1.36.
@@ -16,7 +16,6 @@ YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 _PRODUCED = (JSON, YAML, PROTOBUF)
 _WATCHED = (*_PRODUCED, "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
-_MINE = (JSON, YAML)
 _TARGETS = frozenset({"Table", "PartialObjectMetadata", "PartialObjectMetadataList"})
 
 
@@ -33,36 +32,45 @@ class Accepted:
 PLAIN = Accepted()
 
 
-def accepted(header: str, *, watchable: bool = False) -> Accepted:
-    """The form to answer in; raises ``NotAcceptable``."""
+def accepted(header: str, *, watchable: bool = False, binary: bool = False) -> Accepted:
+    """The form to answer in; raises ``NotAcceptable``. ``binary``: there is one in protobuf."""
     if header in ("", JSON, "*/*"):
         return PLAIN
-    found = _accepted(header, watchable)
+    found = _accepted(header, watchable, binary)
     if isinstance(found, ApiError):
         raise found
     return found
 
 
 @functools.lru_cache(maxsize=512)
-def _accepted(header: str, watchable: bool) -> Accepted | ApiError:
+def _accepted(header: str, watchable: bool, binary: bool) -> Accepted | ApiError:
     clauses = _clauses(header)
     produced = _WATCHED if watchable else _PRODUCED
     if not any(media == "*/*" or media in _PRODUCED for media, _ in clauses):
         listed = ", ".join(produced)
         return NotAcceptable(f"406: Not Acceptable\n\nAvailable representations: {listed}", details={})
     for media, parameters in clauses:
-        if media not in (*_MINE, "*/*", "application/*"):
+        if media not in (JSON, YAML, "*/*", "application/*") and not (binary and media == PROTOBUF):
             continue
+        answered = media if media in (YAML, PROTOBUF) else JSON
         target = parameters.get("as", "")
         if target:
             version = parameters.get("v", "")
             known = parameters.get("g") == "meta.k8s.io" and version in ("v1", "v1beta1")
-            if not known or target not in _TARGETS:
+            if not known or target not in _TARGETS or (target == "Table" and answered == PROTOBUF):
                 continue
-            return Accepted(YAML if media == YAML else JSON, target, version)
-        return Accepted(YAML if media == YAML else JSON)
+            return Accepted(answered, target, version)
+        return Accepted(answered)
     listed = ", ".join(_PRODUCED)
     return NotAcceptable(f"only the following media types are accepted: {listed}")
+
+
+def prefers_protobuf(header: str) -> bool:
+    """Whether an answer that is one plain object goes out as protobuf."""
+    if PROTOBUF not in header:
+        return False
+    found = _accepted(header, False, True)
+    return isinstance(found, Accepted) and found.media_type == PROTOBUF and not found.target
 
 
 def _clauses(header: str) -> list[tuple[str, dict[str, str]]]:

@@ -16,11 +16,12 @@ from typing import Any
 from anynode.aio.clock import Clock
 from anynode.api import errors, selectors
 from anynode.api.wire import ApiRequest, ApiResponse, WatchEvent, WatchSink, WatchSource
+from anynode.apiserver.binary_forms import ProtobufForm
 from anynode.apiserver.forms import ListForm
 from anynode.apiserver.requestinfo import RequestInfo, is_true
 from anynode.apiserver.served import Served
 from anynode.registry import continuation
-from anynode.registry.items import ERROR, Item
+from anynode.registry.items import ERROR, Item, event_in
 from anynode.registry.watch_cache import WatchCache
 from anynode.registry.watchers import Selection, Watcher
 from anynode.schema import fields
@@ -429,7 +430,11 @@ class _Watch(WatchSource):
         )
 
     def _fail(self, sink: WatchSink, error: errors.ApiError) -> None:
-        sink.deliver([WatchEvent(ERROR, obj=error.status())])
+        form, status = self._form, error.status()
+        if isinstance(form, ProtobufForm):
+            sink.deliver([event_in(form, ERROR, form.status(status))])
+        else:
+            sink.deliver([WatchEvent(ERROR, obj=status)])
         sink.end()
 
     def stop(self) -> None:

@@ -20,7 +20,7 @@ from anynode.api.formats import parse_duration
 from anynode.api.objects import Object
 from anynode.api.resources import Resource
 from anynode.api.wire import ApiRequest, ApiResponse, User
-from anynode.apiserver import impersonation, negotiation, requestinfo
+from anynode.apiserver import impersonation, long_lists, negotiation, requestinfo
 from anynode.apiserver.authorization import Authorizer, attributes_of
 from anynode.apiserver.bodies import quoted_warning
 from anynode.apiserver.discovery import VERSION, Discovery
@@ -36,6 +36,8 @@ from anynode.apiserver.served import Served
 from anynode.apiserver.write import Writer, Written
 from anynode.registry.items import Item
 from anynode.registry.store import Deletion
+from anynode.schema.protobuf_writing import encode_protobuf
+from anynode.schema.types import Types
 from anynode.security.rbac import Attributes
 
 logger = logging.getLogger(__name__)
@@ -93,6 +95,7 @@ class ApiServer:
         health: Health,
         metrics: Metrics,
         random: random.Random,
+        types: Types,
     ) -> None:
         """``subresources``: (qualified resource, subresource) -> verb -> route; ``paths``: prefix -> document."""
         self._served = served
@@ -108,6 +111,7 @@ class ApiServer:
         self._health = health
         self._metrics = metrics
         self._random = random
+        self._types = types
         self._reading = 0
         self._writing = 0
         self._routes: Mapping[str, Route] = {
@@ -138,6 +142,16 @@ class ApiServer:
             said = f"Internal error occurred: {type(error).__name__}"
             return self._refused(request, errors.InternalError(said, details={"causes": [{"message": said}]}))
         response.headers = {"audit-id": self._audit_id(request), **response.headers}
+        return response if response.obj is None else self._in_protobuf(request, response)
+
+    def _in_protobuf(self, request: ApiRequest, response: ApiResponse) -> ApiResponse:
+        """A response that is one plain object, for who would rather have it as protobuf."""
+        prefers = negotiation.prefers_protobuf(request.headers.get("accept", ""))
+        if not prefers or IN_PROCESS in request.headers or not isinstance(response.obj, dict):
+            return response
+        if self._types.of_kind(str(response.obj.get("apiVersion")), str(response.obj.get("kind"))):
+            response.body = encode_protobuf(response.obj, self._types)
+            response.obj, response.content_type = None, negotiation.PROTOBUF
         return response
 
     def _refused(self, request: ApiRequest, error: errors.ApiError) -> ApiResponse:
@@ -148,7 +162,9 @@ class ApiServer:
             headers["www-authenticate"] = 'Bearer realm="kubernetes-master"'
         headers.update(_warned(error.warnings))
         self._metrics.refused(error.status_code)
-        return ApiResponse(status=error.status_code, headers=headers, obj=error.status())
+        return self._in_protobuf(
+            request, ApiResponse(status=error.status_code, headers=headers, obj=error.status())
+        )
 
     def _audit_id(self, request: ApiRequest) -> str:
         given = request.headers.get("audit-id")
@@ -254,7 +270,7 @@ class ApiServer:
         if bool(info.namespace) != resource.namespaced:
             raise no_such_resource()  # rights in a namespace must not reach what belongs to the cluster
         if info.verb in READS:
-            negotiation.accepted(request.headers.get("accept", ""))
+            negotiation.accepted(request.headers.get("accept", ""), binary=True)
         return await handler(request, info, user)
 
     def _check_scope(self, resource: Resource, info: RequestInfo) -> None:
@@ -311,16 +327,17 @@ class ApiServer:
 
     # --- reads
 
-    def _accepted(self, request: ApiRequest, *, watchable: bool = False) -> Accepted:
-        return negotiation.accepted(request.headers.get("accept", ""), watchable=watchable)
+    def _accepted(self, served: Served, request: ApiRequest, *, watchable: bool = False) -> Accepted:
+        header = request.headers.get("accept", "")
+        return negotiation.accepted(header, watchable=watchable, binary=served.forms.binary)
 
     async def _get(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
-        accepted = self._accepted(request)
+        accepted = self._accepted(served, request)
         item = await self._reader.item(served, info, request)
         return self.object_response(served, item, request, accepted)
 
     async def _list(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
-        accepted = self._accepted(request, watchable=True)
+        accepted = self._accepted(served, request, watchable=True)
         form = served.forms.of(accepted, request.argument("includeObject"))
         listing = await self._reader.list(served, info, list_options(request))
         return self._list_response(served, listing.items, listing.metadata, form, request, accepted)
@@ -343,35 +360,40 @@ class ApiServer:
                 "items": [served.forms.served(item) for item in items],
             }
             return ApiResponse(obj=obj)
-        body = form.join(items, metadata)
-        return _in_media(ApiResponse(body=body), accepted)
+        if len(items) > long_lists.SHORT and accepted.media_type != negotiation.YAML:
+            stream = long_lists.LongList(form, items, metadata)
+            return ApiResponse(stream=stream, content_type=accepted.media_type)
+        return _in_media(ApiResponse(body=form.join(items, metadata)), accepted)
 
     async def _watch(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
-        accepted = self._accepted(request, watchable=True)
+        accepted = self._accepted(served, request, watchable=True)
         form = served.forms.of(accepted, request.argument("includeObject"))
         options = list_options(request, watch=True)
         timeout = 1800 * (1 + self._random.random())
-        return await self._reader.watch(served, info, options, form, timeout)
+        response = await self._reader.watch(served, info, options, form, timeout)
+        if accepted.media_type == negotiation.PROTOBUF:
+            response.headers = {**response.headers, "content-type": f"{negotiation.PROTOBUF};stream=watch"}
+        return response
 
     # --- writes
 
     async def _create(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
-        accepted = self._accepted(request)
+        accepted = self._accepted(served, request)
         written = await self._writer.create(served, info, request, user)
         return self.written_response(served, written, request, accepted)
 
     async def _update(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
-        accepted = self._accepted(request)
+        accepted = self._accepted(served, request)
         written = await self._writer.update(served, info, request, user)
         return self.written_response(served, written, request, accepted)
 
     async def _patch(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
-        accepted = self._accepted(request)
+        accepted = self._accepted(served, request)
         written = await self._writer.patch(served, info, request, user)
         return self.written_response(served, written, request, accepted)
 
     async def _delete(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
-        accepted = self._accepted(request)
+        accepted = self._accepted(served, request)
         deletion, write, options = await self._writer.delete(served, info, request, user)
         status = 200
         if not deletion.gone and options.orphan_dependents is False:
@@ -387,7 +409,7 @@ class ApiServer:
     async def _delete_collection(
         self, served: Served, request: ApiRequest, info: RequestInfo, user: User
     ) -> ApiResponse:
-        accepted = self._accepted(request)
+        accepted = self._accepted(served, request)
         form = served.forms.of(accepted, request.argument("includeObject"))
         items, metadata = await self._writer.delete_collection(served, info, request, user)
         return self._list_response(served, items, metadata, form, request, accepted)
@@ -400,6 +422,9 @@ class ApiServer:
         """One object in the form agreed on."""
         if IN_PROCESS in request.headers:
             return ApiResponse(status=status, obj=served.forms.served(item))
+        if accepted.media_type == negotiation.PROTOBUF and accepted.target != "PartialObjectMetadataList":
+            body = served.forms.of(accepted).item(item)
+            return ApiResponse(status=status, body=body, content_type=negotiation.PROTOBUF)
         if not accepted.target:
             return _in_media(ApiResponse(status=status, body=served.forms.whole.item(item) + b"\n"), accepted)
         if accepted.target == "PartialObjectMetadataList":
@@ -445,7 +470,9 @@ def _warned(warnings: Sequence[str]) -> dict[str, str]:
 
 
 def _in_media(response: ApiResponse, accepted: Accepted) -> ApiResponse:
-    """The response in YAML where that was agreed on."""
+    """The response in the media type agreed on; what is no JSON is that already."""
+    if accepted.media_type == negotiation.PROTOBUF:
+        response.content_type = negotiation.PROTOBUF
     if accepted.media_type == negotiation.YAML:
         text = yaml.dump(orjson.loads(response.encoded()), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
         return ApiResponse(

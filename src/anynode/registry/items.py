@@ -15,12 +15,15 @@ import orjson
 from anynode.api.objects import Object
 from anynode.api.wire import WatchEvent
 from anynode.registry.encoding import object_with_revision, with_revision
+from anynode.schema import protobuf_writing
 from anynode.storage.types import Record, Revision
 
 ADDED, MODIFIED, DELETED, BOOKMARK, ERROR = "ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"
 
 WHOLE = ""
 """The key of the form that shows objects as they are."""
+BINARY = "protobuf/"
+"""The key of every form that shows objects as protobuf begins so."""
 Fields = Callable[[Object], Mapping[str, str]]
 """An object's field-selector values by label, ``metadata.name`` and ``metadata.namespace`` excepted."""
 
@@ -195,7 +198,24 @@ class CacheEvent:
 
 
 def event_of(kind: str, item: Item, form: Form) -> WatchEvent:
-    return ItemEvent(kind, item) if form.key == WHOLE else WatchEvent(kind, encoded=form.item(item))
+    return ItemEvent(kind, item) if form.key == WHOLE else event_in(form, kind, form.item(item))
+
+
+def event_in(form: Form, kind: str, encoded: bytes) -> WatchEvent:
+    """An event that shows ``encoded``, which is in this form."""
+    return FramedEvent(kind, encoded=encoded) if form.key.startswith(BINARY) else WatchEvent(kind, encoded=encoded)
+
+
+class FramedEvent(WatchEvent):
+    """An event that shows protobuf: a frame of a stream instead of a line."""
+
+    __slots__ = ()
+
+    @property
+    def line(self) -> bytes:
+        if self._line is None:
+            self._line = protobuf_writing.frame(self.type, self.encoded)
+        return self._line
 
 
 class ItemEvent(WatchEvent):

@@ -12,7 +12,18 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from anynode.api.wire import WatchEvent, WatchSink
-from anynode.registry.items import ADDED, BOOKMARK, DELETED, MODIFIED, CacheEvent, Fields, Form, Item, event_of
+from anynode.registry.items import (
+    ADDED,
+    BOOKMARK,
+    DELETED,
+    MODIFIED,
+    CacheEvent,
+    Fields,
+    Form,
+    Item,
+    event_in,
+    event_of,
+)
 from anynode.storage.types import Revision
 
 
@@ -225,4 +236,4 @@ class WatcherIndex:
 
 
 def bookmark(form: Form, revision: Revision, *, initial_events_end: bool = False) -> WatchEvent:
-    return WatchEvent(BOOKMARK, encoded=form.bookmark(revision, initial_events_end=initial_events_end))
+    return event_in(form, BOOKMARK, form.bookmark(revision, initial_events_end=initial_events_end))
