@@ -178,7 +178,7 @@ class Chain:
 class Passage:
     """One request's way through the chain: what the registry calls, once or, when it tries again, several times."""
 
-    __slots__ = ("_chain", "_fields")
+    __slots__ = ("_audit", "_chain", "_fields")
 
     def __init__(
         self,
@@ -193,9 +193,12 @@ class Passage:
         warnings: list[str],
         options: Options | None = None,
         collection: bool = False,
+        audit: dict[str, str] | None = None,
     ) -> None:
+        """``audit``: where annotations for the request's audit event go, if it has one."""
         self._chain = chain
         self._fields = (resource, user, subresource, namespace, name, dry_run, warnings, options, collection)
+        self._audit = audit
 
     async def admit(self, operation: Operation, obj: Object | None, old: Object | None) -> Object | None:
         """The object after all plugins had their say; raises ``ApiError``."""
@@ -220,4 +223,5 @@ class Passage:
             warnings=warnings,
             options=options,
             collection=collection,
+            audit={} if self._audit is None else self._audit,
         )

@@ -55,6 +55,8 @@ class ApiError(Exception):
         self._says_details = details is not None
         self.warnings: Sequence[str] = ()
         """Texts for ``Warning`` headers that go with the refusal."""
+        self.headers: Mapping[str, str] = {}
+        """Other headers that go with it."""
         self.causes = tuple(causes)
         self.retry_after_seconds = retry_after_seconds
         self.metadata: Object = dict(metadata or {})

@@ -10,7 +10,7 @@ import dataclasses
 import ipaddress
 import logging
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -21,15 +21,23 @@ from anynode.aio.tasks import Supervisor
 from anynode.api import resources
 from anynode.api.objects import Object, ObjectKey, key_of
 from anynode.api.resources import Catalogue, Resource
-from anynode.api.wire import User
+from anynode.api.wire import ApiRequest, ApiResponse, User
+from anynode.apiserver.audit import Auditor
+from anynode.apiserver.audit_log import AuditLog
+from anynode.apiserver.audit_policy import AuditPolicy
 from anynode.apiserver.authorization import Authorizer
 from anynode.apiserver.bodies import Bodies
 from anynode.apiserver.bootstrap import Bootstrap
 from anynode.apiserver.componentstatuses import ComponentStatuses
 from anynode.apiserver.connect import Connector
 from anynode.apiserver.connect_routes import ConnectRoutes
+from anynode.apiserver.deadlines import Deadlines
 from anynode.apiserver.discovery import Discovery
 from anynode.apiserver.documents import Documents
+from anynode.apiserver.dynamic_admission import DynamicAdmission, custom_resource
+from anynode.apiserver.extensions import Extensions, Ground
+from anynode.apiserver.flow_control import GROUP as FLOW_GROUP
+from anynode.apiserver.flow_control import FlowControl
 from anynode.apiserver.forms import Forms
 from anynode.apiserver.health import Health
 from anynode.apiserver.identity import Authenticator, authenticated
@@ -40,11 +48,13 @@ from anynode.apiserver.read import Reader
 from anynode.apiserver.replicas import Replicas
 from anynode.apiserver.requestinfo import RequestInfo
 from anynode.apiserver.reviews import Reviews
-from anynode.apiserver.served import Served
+from anynode.apiserver.served import Served, ServedSet
 from anynode.apiserver.server import ApiServer, Handler
+from anynode.apiserver.state_routes import StateRoutes
 from anynode.apiserver.subresources import Routes, Subresources
 from anynode.apiserver.write import Writer
 from anynode.registry.addresses import AddressPool, PortPool
+from anynode.registry.definition_store import DefinitionStore
 from anynode.registry.expiry import EventExpiry
 from anynode.registry.items import CacheEvent
 from anynode.registry.kinds import Kind, View, views_of
@@ -64,7 +74,7 @@ from anynode.storage.types import Storage, StorageError
 
 logger = logging.getLogger(__name__)
 
-LEFT_OUT = frozenset({"apiextensions.k8s.io", "apiregistration.k8s.io", "admissionregistration.k8s.io"})
+LEFT_OUT: frozenset[str] = frozenset()
 """Groups whose objects would do nothing: not served."""
 UNSTORED = frozenset({("", "bindings"), ("", "componentstatuses")})
 REVIEWS = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
@@ -72,6 +82,7 @@ RBAC_KINDS = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
 STORES: Mapping[str, type[ResourceStore]] = {
     "namespaces": NamespaceStore,
     "certificatesigningrequests.certificates.k8s.io": SigningRequestStore,
+    "customresourcedefinitions.apiextensions.k8s.io": DefinitionStore,
     "priorityclasses.scheduling.k8s.io": PriorityClassStore,
 }
 COMPACT_SECONDS = 300.0
@@ -93,6 +104,8 @@ class ApiServerSettings:
     event_seconds: float = 3600.0
     static_tokens: Mapping[str, User] = dataclasses.field(default_factory=dict)
     bootstrap: bool = True
+    audit_policy: AuditPolicy | None = None
+    """What is told of requests to the audit log handed in."""
     client_ca: str = ""
     """The authority of client certificates (PEM), published in the cluster."""
 
@@ -114,12 +127,14 @@ class Assembly:
         settings: ApiServerSettings | None = None,
         tokens: TokenIssuer | None = None,
         connector: Connector | None = None,
+        audit_log: AuditLog | None = None,
     ) -> None:
         """``connector``: without one there are no logs, exec, attach, port-forward and proxies."""
         self.settings = settings or ApiServerSettings()
         self.clock = clock
         self.tokens = tokens
         self._connector = connector
+        self._audit_log = audit_log
         self._storage = storage
         self._random = random
         self.cache = WatchCache(storage, clock)
@@ -134,6 +149,16 @@ class Assembly:
         slices = SlicesByService(self.served["discovery.k8s.io", "v1", "endpointslices"].store.cache)
         self.outbound = Outbound(clock=clock, random=random, lookup=self.lookup, slices=slices)
         self.bodies = Bodies(self.types, self.catalogue)
+        self.dynamic = DynamicAdmission(
+            self.served,
+            find=self._find,
+            resource_of=self._resource_of,
+            bodies=self.bodies,
+            lookup=self.lookup,
+            caller=self.outbound,
+            decide=self.authorizer.decision,
+            chance=random,
+        )
         self.admission = Chain(
             builtin.plugins(
                 self.lookup,
@@ -143,16 +168,21 @@ class Assembly:
                 clock=clock,
                 chance=random,
                 policy=self.policy,
+                dynamic=self.dynamic.plugins,
             )
         )
         self.metrics = Metrics()
         self.metrics.gauge("apiserver_storage_objects", self._object_counts)
         self.metrics.gauge("apiserver_registered_watchers", self._watcher_counts)
+        self.flows = FlowControl(self._store("flowschemas"), self._store("prioritylevelconfigurations"), clock=clock)
+        for name, read in self.flows.gauges().items():
+            self.metrics.gauge(name, read)
+        self._deadlines = Deadlines(clock)
         self.server = self._build_server()
 
     # --- building
 
-    def _build_served(self) -> Mapping[tuple[str, str, str], Served]:
+    def _build_served(self) -> ServedSet:
         stored = [
             each for each in self.catalogue if each.group not in REVIEWS and (each.group, each.plural) not in UNSTORED
         ]
@@ -200,26 +230,58 @@ class Assembly:
         writer = Writer(bodies, reader, self._admit_for, self.authorizer.permit, self.clock)
         budgets = self.served.get(("policy", "v1", "poddisruptionbudgets"))
         subresources = Subresources(reader, writer, bodies, self.clock, self.tokens, budgets.store if budgets else None)
+        ground = Ground(
+            served=self.served, cache=self.cache, storage=self._storage, clock=self.clock, random=self._random,
+            tasks=self._tasks, outbound=self.outbound,
+        )  # fmt: skip
+        self.extensions = Extensions(ground, bodies=bodies, reader=reader, writer=writer, subresources=subresources)
+        discovery = Discovery(
+            self._told(), tuple(self.served), f"{self.settings.host}:{self.settings.port}", self.extensions.versions
+        )
+        self.extensions.listeners.append(discovery.changed)
+        self.extensions.listeners.append(self.dynamic.forget)
         reviews = Reviews(bodies, self.authorizer, self._review_token, self.clock)
         unstored = {**reviews.handlers(self.catalogue), **self._unstored_handlers(subresources)}
         settings = self.settings
         server = ApiServer(
             served=self.served,
             unstored=unstored,
+            types=self.types,
             subresources={**subresources.routes(self.served.values()), **self._connecting()},
-            paths=Documents(self.catalogue, self.tokens).paths(),
+            paths={**Documents(self.catalogue, self.tokens).paths(), **self._state_paths()},
             reader=reader,
             writer=writer,
             authenticator=Authenticator(settings.static_tokens, self._verify_token),
             authorizer=self.authorizer,
-            discovery=Discovery(self._told(), self.served, f"{settings.host}:{settings.port}"),
+            discovery=discovery,
             health=Health({"etcd": self._storage_trouble, "informer-sync": self._storage_trouble}),
             metrics=self.metrics,
+            flows=self.flows,
+            deadlines=self._deadlines,
+            auditor=self._auditor(bodies),
             random=self._random,
-            types=self.types,
+            find_custom=self.extensions.custom.find,
         )
         subresources.server = server
         return server
+
+    def _state_paths(self) -> Mapping[str, Callable[[ApiRequest], Awaitable[ApiResponse]]]:
+        about = {"serviceNetwork": self.settings.service_network}
+        return StateRoutes(self._storage, about, self._repair).paths()
+
+    def _repair(self) -> None:
+        """Count anew what stored services hold."""
+        services = self.served["", "v1", "services"].store
+        if isinstance(services, ServiceStore):
+            services.repair()
+
+    def _store(self, plural: str) -> ResourceStore:
+        """Where one of the kinds of priority and fairness lies."""
+        return self.served[FLOW_GROUP, "v1", plural].store
+
+    def _auditor(self, bodies: Bodies) -> Auditor | None:
+        policy, log = self.settings.audit_policy, self._audit_log
+        return None if policy is None or log is None else Auditor(policy, log, self.clock, bodies.whatever)
 
     def _connecting(self) -> Routes:
         if self._connector is None:
@@ -244,6 +306,16 @@ class Assembly:
 
     def _storage_trouble(self) -> str:
         return str(self.cache.failure) if self.cache.failure is not None else ""
+
+    def _find(self, group: str, version: str, plural: str) -> Served | None:
+        return self.server.find(group, version, plural)
+
+    def _resource_of(self, api_version: str, kind: str) -> Resource | None:
+        """The resource of a kind that is served now."""
+        found = self.catalogue.of_kind(api_version, kind)
+        if found is not None:
+            return found
+        return custom_resource(self.extensions.custom.definitions(), self._find, api_version, kind)
 
     # --- who and may they
 
@@ -285,6 +357,7 @@ class Assembly:
         return Passage(
             self.admission, resource, user, subresource=info.subresource, namespace=info.namespace, name=info.name,
             dry_run=dry_run, warnings=warnings, options=options, collection=collection,
+            audit=info.notes,
         )  # fmt: skip
 
     def _all_of(self, resource: Resource) -> Iterable[Object]:
@@ -335,6 +408,7 @@ class Assembly:
     async def __aenter__(self) -> Self:
         await self.cache.open()
         self._follow_policy()
+        self.dynamic.follow()
         services = self.served["", "v1", "services"].store
         if isinstance(services, ServiceStore):
             services.repair()
@@ -355,6 +429,7 @@ class Assembly:
             )  # fmt: skip
             self._tasks.start("replicas", self._replicas.run)
             self._tasks.start("reservations", self._repair_reservations)
+        self.extensions.start()
         self._tasks.start("watches", self.cache.run)
         expiry = EventExpiry(
             self.served["", "v1", "events"].store,
@@ -364,6 +439,9 @@ class Assembly:
         )
         self._tasks.start("events", expiry.run)
         self._tasks.start("compaction", self._compact)
+        self._tasks.start("deadlines", self._deadlines.run)
+        if self.settings.bootstrap:
+            self._tasks.start("flows", self.flows.run)
         return self
 
     async def __aexit__(

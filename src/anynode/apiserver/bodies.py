@@ -15,6 +15,8 @@ from anynode.api.resources import Catalogue, GroupVersion
 from anynode.api.wire import ApiRequest
 from anynode.apiserver import negotiation
 from anynode.schema import decode, fields, managed_fields
+from anynode.schema.custom.custom_type import CustomType
+from anynode.schema.managed_fields import OwnedType
 from anynode.schema.types import Types
 
 SHOWN_BYTES = 1024
@@ -58,15 +60,46 @@ class Bodies:
     def __init__(self, types: Types, catalogue: Catalogue) -> None:
         self.types = types
         self._catalogue = catalogue
+        self.custom: dict[tuple[str, str], CustomType] = {}
+        """(apiVersion, kind) -> the type of a custom resource that is served now."""
+
+    def whatever(self, request: ApiRequest) -> Object | None:
+        """The body as a value whatever it is, for who only tells of it. Raises ``ApiError``."""
+        if request.obj is not None:
+            return request.obj
+        return self._parsed(request, "")[0] if request.body else None
 
     def typed(
         self, request: ApiRequest, api_version: str, kind: str, *, validation: str, warnings: list[str]
     ) -> Object:
         """The body as an object of this kind, unknown fields dropped. Raises ``BadRequest`` and its like."""
+        custom = self.custom.get((api_version, kind)) if self.custom else None
+        if custom is not None:
+            return self._custom(custom, request, validation, warnings)
         obj, complaints = self._parsed(request, kind)
         obj = self._of_kind(obj, api_version, kind)
         what = f'{kind} in version "{GroupVersion.parse(api_version).version}" cannot be handled as a {kind}: '
         checked, unknown = self.checked(obj, api_version, kind, what, body=request.body)
+        report(decode.in_document_order(request.body, [*complaints, *unknown]), validation, warnings, what)
+        return checked
+
+    def _custom(self, custom: CustomType, request: ApiRequest, validation: str, warnings: list[str]) -> Object:
+        """The body as a custom resource; of which kind it says it is, its rules will judge."""
+        resource = custom.resource
+        obj, complaints = self._parsed(request, resource.kind)
+        said_version, said_kind = obj.get("apiVersion") or resource.api_version, obj.get("kind") or resource.kind
+        if said_version != resource.api_version:
+            raise errors.BadRequest(
+                f"the API version in the data ({said_version}) does not match the expected API version "
+                f"({resource.api_version})"
+            )
+        if obj.get("apiVersion") != said_version or obj.get("kind") != said_kind:
+            obj = {**obj, "apiVersion": said_version, "kind": said_kind}
+        what = f'{said_kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+        try:
+            checked, unknown = custom.checked(obj)
+        except decode.DecodeError as error:
+            raise errors.BadRequest(f"{what}{error}") from error
         report(decode.in_document_order(request.body, [*complaints, *unknown]), validation, warnings, what)
         return checked
 
@@ -87,7 +120,15 @@ class Bodies:
     ) -> tuple[Object, Sequence[str]]:
         """The same; raises ``DecodeError``. What ``known``, checked before, has in common is not looked at again."""
         name = self.types.of_kind(api_version, kind)
-        return decode.check_fields(obj, name, self.types, body or None, known) if name else (obj, ())
+        if name:
+            return decode.check_fields(obj, name, self.types, body or None, known)
+        custom = self.custom.get((api_version, kind))
+        return (obj, ()) if custom is None else custom.checked(obj)
+
+    def owned_type(self, api_version: str, kind: str) -> tuple[str, Types | OwnedType]:
+        """What field ownership asks of a kind: its type's name and the types, or a type of its own."""
+        custom = self.custom.get((api_version, kind))
+        return (self.types.of_kind(api_version, kind), self.types) if custom is None else ("", custom.owned_type)
 
     def owned(self, obj: Object, manager: str, subresource: str, time: str) -> Object:
         """An object that is answered and not stored, with the field ownership upstream gives it all the same."""

@@ -39,6 +39,8 @@ class RequestInfo:
     trailing_slash: bool = False
     fields: tuple[tuple[str, str], ...] = ()
     """What the field selector of a list, watch or deletion pins: (field, value)."""
+    notes: dict[str, str] | None = None
+    """Annotations of the request's audit event, where it has one; whoever handles the request adds."""
 
     @property
     def resource_path(self) -> str:

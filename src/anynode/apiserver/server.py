@@ -7,6 +7,7 @@ so is what nobody expected, logged here and nowhere else. Source: apiserver ``pk
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,9 +22,12 @@ from anynode.api.objects import Object
 from anynode.api.resources import Resource
 from anynode.api.wire import ApiRequest, ApiResponse, User
 from anynode.apiserver import impersonation, long_lists, negotiation, requestinfo
+from anynode.apiserver.audit import Auditor, Trail
 from anynode.apiserver.authorization import Authorizer, attributes_of
 from anynode.apiserver.bodies import quoted_warning
+from anynode.apiserver.deadlines import Deadlines
 from anynode.apiserver.discovery import VERSION, Discovery
+from anynode.apiserver.flow_control import FlowControl, too_many
 from anynode.apiserver.forms import ListForm
 from anynode.apiserver.health import TEXT, Health, not_found_page
 from anynode.apiserver.identity import Authenticator
@@ -32,7 +36,7 @@ from anynode.apiserver.metrics import Metrics
 from anynode.apiserver.negotiation import Accepted
 from anynode.apiserver.read import Reader, list_options
 from anynode.apiserver.requestinfo import BadPath, RequestInfo
-from anynode.apiserver.served import Served
+from anynode.apiserver.served import CustomRoutes, Route, Served
 from anynode.apiserver.write import Writer, Written
 from anynode.registry.items import Item
 from anynode.registry.store import Deletion
@@ -46,8 +50,6 @@ IN_PROCESS = "anynode-in-process"
 """A request with this header is answered with the decoded object instead of bytes."""
 PERHAPS_STALE = frozenset({401, 403, 404, 409, 422})
 """What a server may say because another one's write has not reached it yet."""
-MOST_READING, MOST_WRITING = 4_000, 2_000
-"""Requests under way at once; a request over that is told to come again, as one too many for upstream's queues is."""
 OUTDATED = {"endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
 """Resources whose use is warned of."""
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # a long list would keep the loop for minutes
@@ -55,7 +57,10 @@ READS = frozenset({"get", "list", "watch"})
 LONG_RUNNING = frozenset({"attach", "exec", "proxy", "log", "portforward"})
 
 Handler = Callable[[ApiRequest, RequestInfo, User], Awaitable[ApiResponse]]
-Route = Callable[[Served, ApiRequest, RequestInfo, User], Awaitable[ApiResponse]]
+Delegate = Callable[[ApiRequest, str, User], Awaitable[ApiResponse | None]]
+"""(request, path, user) -> the answer of the aggregated API server the path belongs to; None: there is none."""
+Find = Callable[[str, str, str], Served | None]
+"""(group, version, plural) -> a resource that is served and was not asked for since it is."""
 
 
 def no_such_resource() -> errors.NotFound:
@@ -66,13 +71,13 @@ def method_not_allowed() -> errors.MethodNotAllowed:
     return errors.MethodNotAllowed("the server does not allow this method on the requested resource", details={})
 
 
-def _check_timeout(request: ApiRequest, info: RequestInfo) -> None:
-    """Refuse a ``timeout`` that is no duration; requests that run long may have any. Raises ``BadRequest``."""
+def _timeout_seconds(request: ApiRequest) -> float:
+    """How long the request wants to be given; 0: it does not say. Raises ``BadRequest`` for what is no duration."""
     text = request.argument("timeout")
-    if not text or info.verb == "watch" or info.subresource in LONG_RUNNING:
-        return
+    if not text:
+        return 0.0
     try:
-        parse_duration(text)
+        return parse_duration(text) / 1e9
     except ValueError as error:
         raise errors.BadRequest(f"invalid timeout specified in the request URL - {error}") from error
 
@@ -94,14 +99,23 @@ class ApiServer:
         discovery: Discovery,
         health: Health,
         metrics: Metrics,
-        random: random.Random,
         types: Types,
+        random: random.Random,
+        flows: FlowControl,
+        deadlines: Deadlines,
+        auditor: Auditor | None = None,
+        find_custom: Find = lambda _group, _version, _plural: None,
+        delegate: Delegate | None = None,
     ) -> None:
-        """``subresources``: (qualified resource, subresource) -> verb -> route; ``paths``: prefix -> document."""
+        """``subresources``: (qualified resource, subresource) -> verb -> route; ``paths``: prefix -> document.
+
+        ``auditor``: who is told of every request; ``delegate``: answers what belongs to an aggregated API server, or
+        None."""
         self._served = served
         self._unstored = unstored
         self._subresources = subresources
         self._paths = paths
+        self._types = types
         self._reader = reader
         self._writer = writer
         self.authenticator = authenticator
@@ -111,9 +125,11 @@ class ApiServer:
         self._health = health
         self._metrics = metrics
         self._random = random
-        self._types = types
-        self._reading = 0
-        self._writing = 0
+        self._find_custom = find_custom
+        self._delegate = delegate
+        self._flows = flows
+        self._deadlines = deadlines
+        self._auditor = auditor
         self._routes: Mapping[str, Route] = {
             "get": self._get,
             "list": self._list,
@@ -126,23 +142,16 @@ class ApiServer:
         }
 
     def find(self, group: str, version: str, plural: str) -> Served | None:
-        return self._served.get((group, version, plural))
+        return self._served.get((group, version, plural)) or self._find_custom(group, version, plural)
 
     async def handle(self, request: ApiRequest) -> ApiResponse:
         """The answer to any request; never raises but for cancellation."""
-        try:
-            response = await (self._answer_currently(request) if self._reader.shared else self._answer(request))
-        except errors.ApiError as error:
-            return self._refused(request, error)
-        except (RecursionError, orjson.JSONEncodeError) as error:
-            logger.warning("request goes too deep", extra={"path": request.path}, exc_info=error)
-            return self._refused(request, errors.BadRequest("exceeded max depth"))
-        except Exception as error:  # the one place where the unexpected becomes a Status
-            logger.error("request failed unexpectedly", extra={"path": request.path}, exc_info=error)
-            said = f"Internal error occurred: {type(error).__name__}"
-            return self._refused(request, errors.InternalError(said, details={"causes": [{"message": said}]}))
-        response.headers = {"audit-id": self._audit_id(request), **response.headers}
-        return response if response.obj is None else self._in_protobuf(request, response)
+        audit_id = self._audit_id(request)
+        if self._auditor is None:
+            return await self._handled(request, audit_id, None)
+        await self._auditor.log.room()
+        trail = self._auditor.trail(request, audit_id)
+        return trail.answered(await self._handled(request, audit_id, trail))
 
     def _in_protobuf(self, request: ApiRequest, response: ApiResponse) -> ApiResponse:
         """A response that is one plain object, for who would rather have it as protobuf."""
@@ -154,17 +163,37 @@ class ApiServer:
             response.obj, response.content_type = None, negotiation.PROTOBUF
         return response
 
-    def _refused(self, request: ApiRequest, error: errors.ApiError) -> ApiResponse:
-        headers: dict[str, str] = {"audit-id": self._audit_id(request)}
+    async def _handled(self, request: ApiRequest, audit_id: str, trail: Trail | None) -> ApiResponse:
+        response = await self._told(request, audit_id, trail)
+        return response if response.obj is None else self._in_protobuf(request, response)
+
+    async def _told(self, request: ApiRequest, audit_id: str, trail: Trail | None) -> ApiResponse:
+        try:
+            if self._reader.shared:
+                response = await self._answer_currently(request, trail)
+            else:
+                response = await self._answer(request, trail)
+        except errors.ApiError as error:
+            return self._refused(audit_id, error)
+        except (RecursionError, orjson.JSONEncodeError) as error:
+            logger.warning("request goes too deep", extra={"path": request.path}, exc_info=error)
+            return self._refused(audit_id, errors.BadRequest("exceeded max depth"))
+        except Exception as error:  # the one place where the unexpected becomes a Status
+            logger.error("request failed unexpectedly", extra={"path": request.path}, exc_info=error)
+            said = f"Internal error occurred: {type(error).__name__}"
+            return self._refused(audit_id, errors.InternalError(said, details={"causes": [{"message": said}]}))
+        response.headers = {"audit-id": audit_id, **response.headers}
+        return response
+
+    def _refused(self, audit_id: str, error: errors.ApiError) -> ApiResponse:
+        headers: dict[str, str] = {"audit-id": audit_id, **error.headers}
         if error.retry_after_seconds:
             headers["retry-after"] = str(error.retry_after_seconds)
         if error.status_code == 401:
             headers["www-authenticate"] = 'Bearer realm="kubernetes-master"'
         headers.update(_warned(error.warnings))
         self._metrics.refused(error.status_code)
-        return self._in_protobuf(
-            request, ApiResponse(status=error.status_code, headers=headers, obj=error.status())
-        )
+        return ApiResponse(status=error.status_code, headers=headers, obj=error.status())
 
     def _audit_id(self, request: ApiRequest) -> str:
         given = request.headers.get("audit-id")
@@ -173,65 +202,98 @@ class ApiServer:
         bits = f"{self._random.getrandbits(128):032x}"
         return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}"
 
-    async def _answer_currently(self, request: ApiRequest) -> ApiResponse:
+    async def _answer_currently(self, request: ApiRequest, trail: Trail | None) -> ApiResponse:
         """The answer where other servers write too: a refusal made on an older state is thought over on the newest."""
         before = self._reader.revision
         try:
-            return await self._answer(request)
+            return await self._answer(request, trail)
         except errors.ApiError as error:
             if error.status_code not in PERHAPS_STALE:
                 raise
             await self._reader.catch_up()
             if self._reader.revision == before:
                 raise
-        return await self._answer(request)
+        return await self._answer(request, trail)
 
-    async def _answer(self, request: ApiRequest) -> ApiResponse:
-        user = self.authenticator.authenticate(request)
+    async def _answer(self, request: ApiRequest, trail: Trail | None) -> ApiResponse:
+        """Who asks, for what, as whom; then the seat, the rights and the work."""
         try:
-            info = requestinfo.parse(request)
-        except BadPath:
-            if request.path.endswith(("//status", "//scale", "//binding")):
-                raise errors.BadRequest("name must be provided") from None
-            raise no_such_resource() from None
-        _check_timeout(request, info)
+            user = self.authenticator.authenticate(request)
+        except errors.Unauthorized:
+            if trail is not None:
+                trail.unauthenticated(_parsed_or_none(request))
+            raise
+        info = _parsed(request)
+        if trail is not None:
+            trail.begin(user, info)
+            info.notes = trail.notes
         if impersonation.is_asked(request):
-            user = self._impersonated(request, info, user)
+            user = self._impersonated(request, info, user, trail)
+        if info.verb == "watch" or info.subresource in LONG_RUNNING:
+            return await self._seated(request, info, user, trail)
+        running = self._deadlines.enter(_timeout_seconds(request) if request.query else 0.0)
+        try:
+            response = await self._seated(request, info, user, trail)
+        except asyncio.CancelledError:
+            if running.overdue:
+                await self._deadlines.overdue(running, cancelled=True)
+            raise
+        finally:
+            self._deadlines.leave(running)
+        if running.overdue:
+            await self._deadlines.overdue(running, cancelled=False)
+        return response
+
+    async def _seated(self, request: ApiRequest, info: RequestInfo, user: User, trail: Trail | None) -> ApiResponse:
+        """The answer once there is a seat for the request; what runs long takes none."""
+        if info.subresource in LONG_RUNNING:
+            return await self._permitted(request, info, user, trail)
+        flows = self._flows
+        place = flows.place(user, info)
+        level = place.level
+        width = flows.width(place, info, request, self.find)
+        if not level.take(width):
+            retry_seconds = await flows.wait(place, width)
+            if retry_seconds:
+                self._metrics.refused(429)
+                return too_many(retry_seconds, place.headers)
+        try:
+            response = await self._permitted(request, info, user, trail)
+        except errors.ApiError as error:
+            error.headers = {**place.headers, **error.headers}
+            raise
+        finally:
+            level.release(width)
+        response.headers = {**place.headers, **response.headers}
+        return response
+
+    async def _permitted(self, request: ApiRequest, info: RequestInfo, user: User, trail: Trail | None) -> ApiResponse:
+        if trail is not None:
+            trail.decided(self.authorizer.decision(user, _attributes(info)))
         if not info.is_resource:
             return await self._document(request, info, user)
         self.authorizer.permit(info, user)
-        if info.verb in READS:
-            return await self._admitted_read(request, info, user)
-        if self._writing >= MOST_WRITING:
-            raise _too_many()
-        self._writing += 1
-        try:
-            return await self._routed(request, info, user)
-        finally:
-            self._writing -= 1
+        return await self._routed(request, info, user)
 
-    async def _admitted_read(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
-        if self._reading >= MOST_READING:
-            raise _too_many()
-        self._reading += 1
-        try:
-            return await self._routed(request, info, user)
-        finally:
-            self._reading -= 1
-
-    def _impersonated(self, request: ApiRequest, info: RequestInfo, user: User) -> User:
+    def _impersonated(self, request: ApiRequest, info: RequestInfo, user: User, trail: Trail | None) -> User:
         wanted = impersonation.wanted_user(request)
         if wanted is None:
             return user
-        target = attributes_of(info) if info.is_resource else Attributes(verb=info.verb, path=info.path)
-        return self._impersonation.impersonated(wanted, user, target)
+        acting = self._impersonation.impersonated(wanted, user, _attributes(info))
+        if trail is not None:
+            trail.impersonated(acting)
+        return acting
 
     async def _routed(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         served = self._served.get((info.group, info.version, info.plural))
         if served is None:
-            return await self._not_stored(request, info, user)
+            served = self._find_custom(info.group, info.version, info.plural)
+            if served is None:
+                return await self._not_stored(request, info, user)
         resource = served.resource
         self._metrics.requests[info.verb, resource.qualified] += 1
+        if served.custom is not None:
+            return await self._custom(served, served.custom, request, info, user)
         if info.subresource:
             routes = self._subresources.get((resource.qualified, info.subresource))
             if routes is None:
@@ -249,6 +311,27 @@ class ApiServer:
             return await self._routes[info.verb](served, request, info, user)
         return await self._warning(outdated, self._routes[info.verb](served, request, info, user))
 
+    async def _custom(
+        self, served: Served, routes: CustomRoutes, request: ApiRequest, info: RequestInfo, user: User
+    ) -> ApiResponse:
+        """A custom resource's routes know no paths: only scope, subresource and verb."""
+        resource = served.resource
+        if bool(info.namespace) != resource.namespaced and not (resource.namespaced and info.verb in ("list", "watch")):
+            return not_found_page()
+        own = routes.get(info.subresource) if info.subresource else self._routes
+        if own is None:
+            raise errors.not_found(resource, info.name)
+        route = own.get(info.verb)
+        if route is None:
+            details = {"group": resource.group, "kind": resource.plural}
+            said = f'{info.verb} is not supported on resources of kind "{resource.qualified}"'
+            raise errors.MethodNotAllowed(said, details=details)
+        if not info.name and info.verb in ("update", "patch"):
+            raise errors.BadRequest("name must be provided")
+        if not served.outdated:
+            return await route(served, request, info, user)
+        return await self._warning(served.outdated, route(served, request, info, user))
+
     async def _warning(self, text: str, answer: Awaitable[ApiResponse]) -> ApiResponse:
         """``answer`` with one warning before its own, be it a refusal."""
         try:
@@ -263,7 +346,12 @@ class ApiServer:
     async def _not_stored(self, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         found = self._unstored.get((info.group, info.version, info.plural))
         if found is None:
-            raise no_such_resource()
+            delegated = None if self._delegate is None else await self._delegate(request, info.path, user)
+            if delegated is None and info.group and not self._discovery.is_builtin(info.group):
+                return not_found_page()
+            if delegated is None:
+                raise no_such_resource()
+            return delegated
         resource, handler = found
         if info.verb not in resource.verbs or (info.name and info.verb == "create"):
             raise method_not_allowed()
@@ -298,13 +386,17 @@ class ApiServer:
         known = self._find_document(path)
         large = next((made for prefix, made in self._paths.items() if f"{path}/".startswith(f"{prefix}/")), None)
         if known is None and large is None:
-            if path.startswith("/api/") or "/".join(path.split("/")[:3]) in self._discovery:
+            delegated = None if self._delegate is None else await self._delegate(request, info.path, user)
+            if delegated is not None:
+                return delegated
+            prefix, group = (*path.split("/"), "", "")[1:3]
+            if prefix == "api" or (prefix == "apis" and self._discovery.is_builtin(group)):
                 raise no_such_resource()
             return not_found_page()
-        if request.method not in ("GET", "HEAD"):
-            raise method_not_allowed()
         if large is not None:
             return await large(request)
+        if request.method not in ("GET", "HEAD"):
+            raise method_not_allowed()
         assert known is not None
         return known(request)
 
@@ -459,8 +551,25 @@ def _go_type(resource: Resource) -> str:
     return f"{resource.group.partition('.')[0] or 'core'}.{resource.kind}"
 
 
-def _too_many() -> errors.TooManyRequests:
-    return errors.TooManyRequests("too many requests, please try again later", retry_after_seconds=1)
+def _attributes(info: RequestInfo) -> Attributes:
+    return attributes_of(info) if info.is_resource else Attributes(verb=info.verb, path=info.path)
+
+
+def _parsed(request: ApiRequest) -> RequestInfo:
+    """What is asked for; raises ``ApiError`` for a path no resource can have."""
+    try:
+        return requestinfo.parse(request)
+    except BadPath:
+        if request.path.endswith(("//status", "//scale", "//binding")):
+            raise errors.BadRequest("name must be provided") from None
+        raise no_such_resource() from None
+
+
+def _parsed_or_none(request: ApiRequest) -> RequestInfo | None:
+    try:
+        return requestinfo.parse(request)
+    except BadPath:
+        return None
 
 
 def _warned(warnings: Sequence[str]) -> dict[str, str]:
