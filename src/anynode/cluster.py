@@ -34,13 +34,14 @@ from anynode.informers.informer import InformerFactory
 from anynode.informers.recorder import EventRecorder
 from anynode.network.controller import ServiceProxy
 from anynode.provider import ContainerState, PodRecord, Provider, ProviderError
+from anynode.registry.adoption import adopted
 from anynode.scheduler.scheduler import Scheduler
 from anynode.security import pki
 from anynode.security.signing import RequestSigner
-from anynode.storage import etcd
+from anynode.storage import etcd, log, snapshot
 from anynode.storage.memory import MemoryStorage
 from anynode.storage.sqlite import SqliteStorage
-from anynode.storage.types import Storage, StorageError
+from anynode.storage.types import Record, Revision, Storage, StorageError
 from anynode.virtual_node import NodeGroup, VirtualNode, VirtualNodeConfig
 
 MASTERS = "system:masters"
@@ -96,24 +97,30 @@ class ClusterSettings:
     store: StoreSettings = dataclasses.field(default_factory=StoreSettings)
     cert_dir: pathlib.Path | None = None
     """The authority and the keys, where several API servers share them; None: ``pki`` in the data directory."""
+    snapshot: pathlib.Path | None = None
+    """Begin with the state of this file (``storage.snapshot``); only where there is no state yet."""
 
     def __post_init__(self) -> None:
         if self.data_dir is None and not self.ephemeral:
             raise ValueError("a cluster that is not ephemeral needs a data_dir")
         if self.service_network:
             ipaddress.IPv4Network(self.service_network)
+        if self.snapshot is not None and self.store.etcd_servers:
+            raise ValueError("a snapshot can begin a cluster in memory or in a file, not one in etcd")
 
 
-def own_service_network(directory: pathlib.Path) -> str:
+def own_service_network(directory: pathlib.Path, *, but: str = "") -> str:
     """A block of 16,384 loopback addresses, another for each data directory so that clusters can run side by side.
 
-    Chosen by the directory's name among 127.64.0.0/18 to 127.127.192.0/18 and kept there: services outlive a move.
+    Chosen by the directory's name among 127.64.0.0/18 to 127.127.192.0/18, ``but`` never one, and kept there: services
+    outlive a move.
     """
     kept = directory / "service-network"
     if kept.exists():
         return str(ipaddress.IPv4Network(kept.read_text().strip()))
     number = zlib.crc32(str(directory).encode()) % 256
-    chosen = f"127.{64 + number // 4}.{number % 4 * 64}.0/18"
+    blocks = (f"127.{64 + each // 4}.{each % 4 * 64}.0/18" for each in (number, number ^ 1))
+    chosen = next(each for each in blocks if each != but)
     pki.write_private(kept, f"{chosen}\n".encode())
     return chosen
 
@@ -138,13 +145,32 @@ async def open_storage(
         storage = await stack.enter_async_context(etcd.EtcdStorage(chosen, clock=clock))
         progress(f"storage etcd {','.join(chosen.servers)} under {chosen.prefix}, revision {storage.revision}")
     elif settings.ephemeral:
-        storage = await stack.enter_async_context(MemoryStorage())
+        memory = MemoryStorage()
+        if settings.snapshot is not None:
+            with _snapshot_of(settings, directory, settings.snapshot) as (records, revision):
+                memory.fill(records, revision)
+        storage = await stack.enter_async_context(memory)
         progress("storage in memory")
     else:
         file = directory / "state.db"
+        if settings.snapshot is not None:
+            with _snapshot_of(settings, directory, settings.snapshot) as (records, revision):
+                await asyncio.to_thread(log.fill, file, records, revision)
         storage = await stack.enter_async_context(SqliteStorage(file, clock=clock))
         progress(f"storage {file}, revision {storage.revision}")
     return storage
+
+
+@contextlib.contextmanager
+def _snapshot_of(
+    settings: ClusterSettings, directory: pathlib.Path, path: pathlib.Path
+) -> Iterator[tuple[Iterator[Record], Revision]]:
+    """The records of the snapshot at ``path`` as this cluster's own, and their revision."""
+    with path.open("rb") as file:
+        reader = snapshot.Reader(file)
+        source = str(reader.about.get("serviceNetwork") or "")
+        network = settings.service_network or own_service_network(directory, but=source)
+        yield adopted(reader.records(), source_network=source, network=network), reader.revision
 
 
 def nothing(_: str) -> None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from anynode.cli.sides import Side
+from anynode.cli.sides import Side, connected
 from anynode.cli.state import StateError
 
 DIFFERENT, TROUBLE = 1, 2
 """Exit codes, as ``kubectl diff`` has them."""
+AGENT = "anynode-diff"
 COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
@@ -62,25 +62,11 @@ async def _differences(first: Side, second: Side, namespace: str, *, status: boo
     from anynode.history.difference import differences
 
     left_out = frozenset[str]() if everything else FLEETING
-    async with _client(first) as client:
+    async with connected(first, AGENT) as client:
         before = await collect(client, revision=first.revision, namespace=namespace, left_out=left_out)
-    async with _client(second) as client:
+    async with connected(second, AGENT) as client:
         after = await collect(client, revision=second.revision, namespace=namespace, left_out=left_out)
     return differences(before, after, foreign=first.kubeconfig != second.kubeconfig, status=status)
-
-
-@contextlib.asynccontextmanager
-async def _client(side: Side) -> AsyncIterator[Any]:
-    from anynode.aio.clock import SystemClock
-    from anynode.client.api_client import ApiClient
-    from anynode.client.config import ClientConfig
-    from anynode.client.http import HttpTransport
-
-    transport = HttpTransport(ClientConfig.from_kubeconfig(side.kubeconfig), clock=SystemClock())
-    try:
-        yield ApiClient(transport, user_agent="anynode-diff")
-    finally:
-        await transport.close()
 
 
 def _show(found: Sequence[Any], output: str, before: str, after: str) -> None:

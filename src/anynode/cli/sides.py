@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
+from collections.abc import AsyncIterator
+from typing import Any
 
-from anynode.cli.state import DEFAULT_NAME, DataDir, StateError
+from anynode.cli.state import DEFAULT_NAME, DataDir, Running, StateError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,6 +32,25 @@ class Side:
     def now(self) -> Side:
         """The same cluster as it is now."""
         return dataclasses.replace(self, text=self.text.rpartition("@")[0] or "now", revision="")
+
+    def running(self) -> Running | None:
+        """What is known of the cluster when it is one of this machine's."""
+        return DataDir(pathlib.Path(self.kubeconfig).parent).running()
+
+
+@contextlib.asynccontextmanager
+async def connected(side: Side, agent: str) -> AsyncIterator[Any]:
+    """An ``ApiClient`` of the side's cluster. Raises ``ConfigError``."""
+    from anynode.aio.clock import SystemClock
+    from anynode.client.api_client import ApiClient
+    from anynode.client.config import ClientConfig
+    from anynode.client.http import HttpTransport
+
+    transport = HttpTransport(ClientConfig.from_kubeconfig(side.kubeconfig), clock=SystemClock())
+    try:
+        yield ApiClient(transport, user_agent=agent)
+    finally:
+        await transport.close()
 
 
 def _kubeconfig(cluster: str) -> str:

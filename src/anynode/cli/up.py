@@ -54,14 +54,25 @@ POLL_SECONDS = 0.02
 @click.option("--provider-option", "options", multiple=True, metavar="KEY=VALUE", help="Handed to the provider.")
 @image_option
 @store_options
+@click.option(
+    "--snapshot",
+    metavar="FILE",
+    default="",
+    help="Begin with the state of a snapshot, where there is no state yet.",
+)
+@click.option("--discard-snapshot", is_flag=True, hidden=True, help="Remove the snapshot's file once it is loaded.")
 @click.option("--detach", "-d", is_flag=True, help="Return when the cluster is ready; it goes on in the background.")
 @click.option("--merge", is_flag=True, help="Add the context to your own kubeconfig and choose it.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing but errors.")
 @log_options
 def command(detach: bool, merge: bool, quiet: bool, **given: Any) -> None:
     """Start a whole Kubernetes: API server, storage, controllers, scheduler, service proxy and virtual nodes."""
+    start(Wanted(**with_images(given)), detach=detach, merge=merge, quiet=quiet)
+
+
+def start(wanted: Wanted, *, detach: bool, merge: bool, quiet: bool) -> None:
+    """Start the cluster, and stay unless ``detach``; ends the program with one sentence when that cannot be."""
     try:
-        wanted = Wanted(**with_images(given))
         directory = DataDir.named(wanted.name, wanted.data_dir)
         wanted.provider_options()  # complains before anything is started
         if detach:
@@ -93,6 +104,8 @@ class Wanted:
     etcd_prefix: str
     cert_dir: str
     encryption_config: str
+    snapshot: str
+    discard_snapshot: bool
     log_level: str
     log_format: str
 
@@ -116,6 +129,8 @@ class Wanted:
         words += ["--log-level", self.log_level, "--log-format", self.log_format]
         words += [f"--provider-option={option}" for option in self.options]
         words += [f"--{name.replace('_', '-')}={value}" for name, value in self.stored().items() if value]
+        words += ["--snapshot", self.snapshot] if self.snapshot else []
+        words += ["--discard-snapshot"] if self.discard_snapshot else []
         if self.data_dir:
             words += ["--data-dir", self.data_dir]
         return [*words, "--ephemeral"] if self.ephemeral else words
@@ -144,11 +159,14 @@ def _foreground(directory: DataDir, wanted: Wanted, *, merge: bool, quiet: bool)
         nodes=wanted.nodes,
         provider=wanted.provider,
         provider_options=wanted.provider_options(),
+        snapshot=pathlib.Path(wanted.snapshot).expanduser() if wanted.snapshot else None,
         **store_settings(dataclasses.asdict(wanted)),
     )
 
     async def run(stop: asyncio.Event) -> None:
         async with Cluster(settings, clock=clock, progress=progress) as cluster:
+            if settings.snapshot is not None and wanted.discard_snapshot:
+                settings.snapshot.unlink(missing_ok=True)
             content = cluster.kubeconfig(context_name(wanted.name))
             kubeconfig.write(directory.kubeconfig, content)
             running = Running(
