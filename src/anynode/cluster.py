@@ -39,6 +39,8 @@ from anynode.scheduler.scheduler import Scheduler
 from anynode.security import pki
 from anynode.security.signing import RequestSigner
 from anynode.storage import etcd, log, snapshot
+from anynode.storage.encrypted import EncryptedStorage
+from anynode.storage.encryption import read_config
 from anynode.storage.memory import MemoryStorage
 from anynode.storage.sqlite import SqliteStorage
 from anynode.storage.types import Record, Revision, Storage, StorageError
@@ -158,6 +160,9 @@ async def open_storage(
                 await asyncio.to_thread(log.fill, file, records, revision)
         storage = await stack.enter_async_context(SqliteStorage(file, clock=clock))
         progress(f"storage {file}, revision {storage.revision}")
+    if settings.store.encryption_config:
+        storage = EncryptedStorage(storage, read_config(pathlib.Path(settings.store.encryption_config)))
+        progress(f"values encrypted as {settings.store.encryption_config} says")
     return storage
 
 

@@ -202,6 +202,8 @@ class Reader:
         cache = served.store.cache
         found = cache.items.get(key) if cache.behind is None else await served.store.current(key)
         if found is None:
+            if key in cache.damaged:
+                raise errors.InternalError(f"Internal error occurred: {cache.damaged[key]}")
             raise errors.not_found(served.resource, info.name)
         return found
 
@@ -248,6 +250,9 @@ class Reader:
         scope = f"{info.namespace}/" if info.namespace else ""
         version = await self._list_version(options)
         cache = served.store.cache
+        if cache.damaged:
+            key, why = next(iter(cache.damaged.items()))
+            raise errors.InternalError(f'Internal error occurred: unable to transform key "{cache.prefix}{key}": {why}')
         if cache.behind is not None:
             await cache.reach(self._cache.revision)
         start, revision = "", self._cache.revision_of(cache)

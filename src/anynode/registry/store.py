@@ -158,7 +158,10 @@ class ResourceStore:
             raise self._not_found(key)
         return item
 
-    def _not_found(self, key: str) -> errors.NotFound:
+    def _not_found(self, key: str) -> errors.ApiError:
+        damage = self.cache.damaged.get(key)
+        if damage is not None:
+            return errors.InternalError(f"Internal error occurred: {damage}")
         return errors.not_found(self.kind.resource, key.rpartition("/")[2])
 
     # --- create
@@ -460,7 +463,7 @@ class ResourceStore:
 
     def is_stale(self, key: str) -> bool:
         """Whether the object is to be written anew though nothing changes: it is stored in an older form."""
-        return False
+        return self._storage.is_stale(self.kind.prefix + key)
 
     async def _put(self, key: str, stored: Object, expected: Revision, write: Write) -> Item:
         try:

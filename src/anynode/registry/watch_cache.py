@@ -46,6 +46,8 @@ class ResourceCache:
     def __init__(self, prefix: str, clock: Clock, *, read_fields: Fields = no_fields, indexed_field: str = "") -> None:
         self.prefix = prefix
         self.items: dict[str, Item] = {}
+        self.damaged: dict[str, str] = {}
+        """Objects nobody can read, and why: reading them fails, and so does listing the resource."""
         self.read_fields = read_fields
         self.watchers = WatcherIndex(read_fields, indexed_field)
         self.listeners: list[Callable[[Sequence[CacheEvent]], None]] = []
@@ -69,6 +71,9 @@ class ResourceCache:
     def fill(self, record: Record) -> None:
         """Take a record of the first listing; ``begin`` follows."""
         key = record.key[len(self.prefix) :]
+        if record.damage:
+            self.damaged[key] = record.damage
+            return
         self.items[key] = Item.of_record(key, record)
 
     def begin(self, revision: Revision) -> None:
@@ -81,7 +86,23 @@ class ResourceCache:
     def apply(self, changes: Sequence[Change]) -> None:
         """Take committed changes of this resource and tell its watchers."""
         moment = self._clock.monotonic()
+        if self.damaged or any(change.record.damage for change in changes):
+            changes = self._readable(changes)
         self.take([self._applied(change, moment) for change in changes], moment)
+
+    def _readable(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """``changes`` without those nobody can read: watches end there, as a list would fail."""
+        found: list[Change] = []
+        for change in changes:
+            key = change.record.key[len(self.prefix) :]
+            known = self.damaged.pop(key, "")
+            if change.record.damage and not change.deleted:
+                self.damaged[key] = change.record.damage
+                for watcher in tuple(self.watchers.watchers):
+                    self.watchers.close(watcher)
+            elif not (change.deleted and known):
+                found.append(change)
+        return found
 
     def take(self, events: Sequence[CacheEvent], moment: float) -> None:
         """Remember events whose items are in place, and tell everybody."""
@@ -125,6 +146,7 @@ class ResourceCache:
     def replace(self, records: Mapping[str, Record], revision: Revision) -> None:
         """Show ``records``, complete at ``revision``, and tell listeners what differs; history begins anew."""
         moment = self._clock.monotonic()
+        self.damaged.clear()
         events: list[CacheEvent] = []
         for key in [key for key in self.items if key not in records]:
             item = self.items[key]
@@ -132,7 +154,9 @@ class ResourceCache:
             self.place(item, deleted=True)
         for key, record in records.items():
             previous = self.items.get(key)
-            if previous is None or previous.revision != record.mod_revision:
+            if record.damage:
+                self.damaged[key] = record.damage
+            elif previous is None or previous.revision != record.mod_revision:
                 item = Item.of_record(key, record)
                 self.place(item, deleted=False)
                 events.append(CacheEvent(item, previous, deleted=False, moment=moment))

@@ -362,6 +362,9 @@ class EtcdStorage:
         records = [self._record(kv) for kv in answer.kvs]
         return Page(records=records, revision=revision, remaining=max(0, answer.count - len(records)))
 
+    def is_stale(self, key: str) -> bool:
+        return False
+
     async def catch_up(self) -> bool:
         """Wait until the mirror shows all that was acknowledged before this call; whether it had moved.
 

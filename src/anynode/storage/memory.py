@@ -53,6 +53,9 @@ class MemoryStorage:
     def shared(self) -> bool:
         return False
 
+    def is_stale(self, key: str) -> bool:
+        return False
+
     async def catch_up(self) -> bool:
         return False
 

@@ -34,6 +34,8 @@ class Record:
     create_revision: Revision
     mod_revision: Revision
     decoded: Any = None
+    damage: str = ""
+    """Why the value cannot be read; there is none then."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -113,6 +115,10 @@ class Storage(Protocol):
     @property
     def shared(self) -> bool:
         """Whether other processes write too, so that ``revision`` may lag behind what they acknowledged."""
+        ...
+
+    def is_stale(self, key: str) -> bool:
+        """Whether ``key`` should be written again though nothing changes: it is stored in an older form."""
         ...
 
     async def catch_up(self) -> bool:
