@@ -17,9 +17,7 @@ from anynode.cli.state import DEFAULT_NAME, DataDir, StateError
 
 AGENT = "anynode-fork"
 _OWN = frozenset({"snapshot", "discard_snapshot", "port", "nodes", "provider", "name"})
-_ETCD: dict[str, str] = dict.fromkeys(
-    ("etcd_servers", "etcd_cafile", "etcd_certfile", "etcd_keyfile", "etcd_prefix"), ""
-)
+_ETCD: dict[str, Any] = {f"etcd_{each}": "" for each in ("servers", "cafile", "certfile", "keyfile", "prefix")}
 
 
 def _options() -> list[click.Parameter]:
