@@ -28,7 +28,8 @@ def config(providers: str, resources: str = "[secrets]") -> str:
 
 
 def keys(kind: str, *named: tuple[str, str]) -> str:
-    return f"{{{kind}: {{keys: [{', '.join(f'{{name: "{name}", secret: {key}}}' for name, key in named)}]}}}}"
+    listed = ", ".join(f'{{name: "{name}", secret: {key}}}' for name, key in named)
+    return f"{{{kind}: {{keys: [{listed}]}}}}"
 
 
 class TestEncryptedStorage(StorageSuite):
