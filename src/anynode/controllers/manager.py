@@ -29,6 +29,7 @@ from anynode.controllers.context import ControllerContext, Recorder
 from anynode.controllers.cronjob import CronJobController
 from anynode.controllers.daemonset import DaemonSetController
 from anynode.controllers.deployment import DeploymentController
+from anynode.controllers.disruption import DisruptionController
 from anynode.controllers.endpoints import EndpointsController
 from anynode.controllers.endpointslice import EndpointSliceController
 from anynode.controllers.garbage import GarbageCollector
@@ -131,6 +132,7 @@ CONTROLLERS: Mapping[str, Maker] = {
     "certificatesigningrequest-approving-controller": _one(CertificateApprover),
     "certificatesigningrequest-signing-controller": _signing,
     "certificatesigningrequest-cleaner-controller": _one(CertificateCleaner),
+    "disruption": _one(DisruptionController),
     "resourcequota": _one(ResourceQuotaController),
     "persistentvolumeclaim-protection": _one(ClaimProtectionController),
     "persistentvolume-protection": _one(VolumeProtectionController),
