@@ -96,7 +96,7 @@ async def test_a_new_cluster_has_its_namespaces_roles_and_its_own_service(client
 async def test_discovery_is_told_in_both_forms(client: Client) -> None:
     groups = await client.get("/apis")
     assert groups["kind"] == "APIGroupList"
-    assert "apiextensions.k8s.io" not in [group["name"] for group in groups["groups"]]
+    assert "apiextensions.k8s.io" in [group["name"] for group in groups["groups"]]
     accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
     response = await client.ask("GET", "/apis", accept=accept)
     assert response.content_type.endswith("as=APIGroupDiscoveryList")

@@ -114,19 +114,32 @@ class HttpClient:
         return answer
 
     async def open(
-        self, origin: Origin, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
+        self,
+        origin: Origin,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        repeated: Sequence[tuple[str, str]] = (),
     ) -> HttpBody:
-        """The answer's head; its body is read from what is returned, which must be closed."""
-        connection = await self._sent(origin, method, target, headers, body)
+        """The answer's head; its body is read from what is returned, which must be closed. ``repeated``: headers that
+        may stand several times."""
+        connection = await self._sent(origin, method, target, headers, body, repeated)
         connection.piecewise = True
         return HttpBody(self, origin, connection)
 
     async def upgrade(
-        self, origin: Origin, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
+        self,
+        origin: Origin,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        repeated: Sequence[tuple[str, str]] = (),
     ) -> tuple[HttpAnswer, TransportStream | None]:
         """With a 101 the answer and the raw connection, which is the caller's to close; else the answer and None.
         ``headers`` must ask for the upgrade."""
-        connection = await self._sent(origin, method, target, headers, body)
+        connection = await self._sent(origin, method, target, headers, body, repeated)
         if connection.status != 101:
             try:
                 data = await connection.body()
@@ -179,7 +192,13 @@ class HttpClient:
         return None
 
     async def _sent(
-        self, origin: Origin, method: str, target: str, headers: Mapping[str, str], body: bytes
+        self,
+        origin: Origin,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        repeated: Sequence[tuple[str, str]] = (),
     ) -> ClientConnection:
         """A connection on which the request was sent and the answer's head has come."""
         if "host" not in headers:
@@ -191,7 +210,7 @@ class HttpClient:
                 connection = await self._connect(origin)
             self._busy.add(connection)
             try:
-                connection.send(method, target, headers, body)
+                connection.send(method, target, headers, body, repeated)
                 await connection.head()
             except ConnectionBroken as error:
                 self._drop(connection)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import httptools
@@ -166,7 +166,14 @@ class ClientConnection(asyncio.Protocol):
 
     # The owner's side
 
-    def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> None:
+    def send(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        repeated: Sequence[tuple[str, str]] = (),
+    ) -> None:
         """Write a request; its answer is had with ``head`` and then ``body`` or ``read``."""
         self._parser = httptools.HttpResponseParser(self)
         self._method = method
@@ -179,7 +186,7 @@ class ClientConnection(asyncio.Protocol):
         tail = ""
         if "content-length" not in headers and (body or method in ("POST", "PUT", "PATCH")):
             tail = f"content-length: {len(body)}\r\n"
-        self.transport.write(encode_headers(f"{method} {target} HTTP/1.1\r\n", headers, (), tail) + body)
+        self.transport.write(encode_headers(f"{method} {target} HTTP/1.1\r\n", headers, repeated, tail) + body)
 
     async def head(self) -> None:
         """Wait until ``status`` and ``headers`` are there. Raises ``ConnectionError``."""

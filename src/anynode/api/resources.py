@@ -53,6 +53,8 @@ class Resource:
     categories: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ()
     subresources: tuple[Subresource, ...] = ()
+    listed_as: str = ""
+    """The kind of lists, where it is not the kind with ``List`` behind it."""
 
     @property
     def group_version(self) -> GroupVersion:
@@ -69,7 +71,7 @@ class Resource:
 
     @property
     def list_kind(self) -> str:
-        return f"{self.kind}List"
+        return self.listed_as or f"{self.kind}List"
 
     def subresource(self, name: str) -> Subresource | None:
         return next((each for each in self.subresources if each.name == name), None)

@@ -203,7 +203,7 @@ class Assembly:
 
     def _forms(self, view: View) -> Forms:
         binary = self.types.of_kind(view.resource.api_version, view.resource.kind)
-        return Forms(view, self.clock.now, self.types if binary else None)
+        return Forms(view, self.clock.now, types=self.types if binary else None)
 
     def _store_of(self, kind: Kind) -> ResourceStore:
         cache = self.cache.add(

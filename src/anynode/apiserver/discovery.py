@@ -1,21 +1,24 @@
 """What is served, told in both forms: the legacy documents and aggregated discovery (apidiscovery.k8s.io/v2).
 
-Rendered once per catalogue. Source: apiserver ``pkg/endpoints/discovery``, 1.36.
+Rendered when asked for after a change of what is served. Source: apiserver ``pkg/endpoints/discovery``, 1.36.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 
 import orjson
 
 from anynode.api.errors import NotAcceptable
 from anynode.api.objects import Object
-from anynode.api.resources import Resource
+from anynode.api.resources import GroupVersion, Resource
 from anynode.api.wire import ApiRequest, ApiResponse
 from anynode.apiserver import negotiation
+from anynode.registry import api_services
+from anynode.registry.api_services import Priority
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 GIT_VERSION = "v1.36.0"
@@ -37,87 +40,112 @@ VERSION: Object = {
 }
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ServedVersion:
+    """One group version as discovery tells of it. ``rows``: the entries of its legacy document; ``aggregated``: those
+    of the aggregated one. What another server serves has no document here."""
+
+    group_version: GroupVersion
+    priority: Priority
+    aggregated: Sequence[Object]
+    rows: Sequence[Object] | None = None
+    fresh: bool = True
+
+
+Versions = Callable[[], Iterable[ServedVersion]]
+
+
 class Discovery:
     """The discovery documents by path (without a trailing slash)."""
 
-    def __init__(self, resources: Iterable[Resource], stored: Iterable[tuple[str, str, str]], address: str) -> None:
-        """``stored``: (group, version, plural) of what is stored; ``address``: host and port."""
-        self._resources = tuple(resources)
+    def __init__(
+        self,
+        resources: Iterable[Resource],
+        stored: Iterable[tuple[str, str, str]],
+        address: str,
+        others: Sequence[Versions] = (),
+    ) -> None:
+        """``stored``: (group, version, plural) of what is stored; ``address``: host and port; ``others``: say what else
+        is served now. ``changed`` tells that they would say something else."""
         self._stored = frozenset(stored)
-        groups = self._groups()
-        self._documents: dict[str, bytes] = {
-            "/api": orjson.dumps(
-                {
-                    "kind": "APIVersions",
-                    "versions": ["v1"],
-                    "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
-                }
-            ),
-            "/apis": orjson.dumps(
-                {
-                    "kind": "APIGroupList",
-                    "apiVersion": "v1",
-                    "groups": [_group(name, versions) for name, versions in groups.items() if name],
-                }
-            ),
-        }
-        for name, versions in groups.items():
-            for version, rows in versions.items():
-                path = f"/apis/{name}/{version}" if name else f"/api/{version}"
-                self._documents[path] = orjson.dumps(self._resource_list(name, version, rows))
-            if name:
-                group = _group(name, versions)
-                self._documents[f"/apis/{name}"] = orjson.dumps({"kind": "APIGroup", "apiVersion": "v1", **group})
+        self._address = address
+        self._others = others
+        self._builtin = tuple(self._builtin_versions(resources))
+        self._builtin_groups = frozenset(each.group_version.group for each in self._builtin)
+        self._documents: dict[str, bytes] = {}
+        self._aggregated: dict[str, bytes] = {}
+        self._tags: dict[str, str] = {}
+        self._current = False
+
+    def is_builtin(self, group: str) -> bool:
+        return group in self._builtin_groups
+
+    def changed(self) -> None:
+        """What is served has changed: the documents are made anew when next asked for."""
+        self._current = False
+
+    def _refresh(self) -> None:
+        if self._current:
+            return
+        self._current = True
+        groups: dict[str, list[ServedVersion]] = {}
+        for each in (*self._builtin, *(version for others in self._others for version in others())):
+            groups.setdefault(each.group_version.group, []).append(each)
+        ordered = sorted(groups.items(), key=lambda entry: _group_order(*entry))
+        for _, versions in ordered:
+            versions.sort(key=lambda each: api_services.version_order(each.group_version.version, each.priority))
+        self._documents = self._legacy(ordered)
         self._aggregated = {
-            "/api": orjson.dumps(_aggregated({"": groups.get("", {})})),
-            "/apis": orjson.dumps(_aggregated({name: versions for name, versions in groups.items() if name})),
+            "/api": _aggregated([entry for entry in ordered if not entry[0]]),
+            "/apis": _aggregated([entry for entry in ordered if entry[0]]),
         }
         self._tags = {path: _tag(body) for path, body in self._aggregated.items()}
 
+    def _legacy(self, groups: Sequence[tuple[str, Sequence[ServedVersion]]]) -> dict[str, bytes]:
+        addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": self._address}]
+        listed = [_group(name, versions) for name, versions in groups if name]
+        documents = {
+            "/api": orjson.dumps(
+                {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses},
+            ),
+            "/apis": orjson.dumps({"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}),
+        }
+        for group in listed:
+            documents[f"/apis/{group['name']}"] = orjson.dumps({"kind": "APIGroup", "apiVersion": "v1", **group})
+        for _, versions in groups:
+            for each in versions:
+                if each.rows is not None:
+                    path = "apis" if each.group_version.group else "api"
+                    documents[f"/{path}/{each.group_version}"] = orjson.dumps(_resource_list(each))
+        return documents
+
     def paths(self) -> list[str]:
         """Every document's path."""
+        self._refresh()
         return list(self._documents)
 
-    def _groups(self) -> Mapping[str, Mapping[str, list[Resource]]]:
-        """group -> version -> resources, in order of preference."""
-        groups: dict[str, dict[str, list[Resource]]] = {}
-        for each in self._resources:
-            groups.setdefault(each.group, {}).setdefault(each.version, []).append(each)
-        return groups
+    def _builtin_versions(self, resources: Iterable[Resource]) -> Iterable[ServedVersion]:
+        versions: dict[GroupVersion, list[Resource]] = {}
+        for each in resources:
+            versions.setdefault(each.group_version, []).append(each)
+        for group_version, found in versions.items():
+            yield ServedVersion(
+                group_version=group_version,
+                priority=api_services.priority_of(group_version),
+                rows=[row for each in found for row in legacy_rows(each, self._hash(each))],
+                aggregated=[aggregated_row(each) for each in found],
+            )
 
-    def _resource_list(self, group: str, version: str, rows: Iterable[Resource]) -> Object:
-        listed: list[Object] = []
-        for row in rows:
-            entry: Object = {
-                "name": row.plural,
-                "singularName": row.singular,
-                "namespaced": row.namespaced,
-                "kind": row.kind,
-                "verbs": list(row.verbs),
-            }
-            if row.short_names:
-                entry["shortNames"] = list(row.short_names)
-            if row.categories:
-                entry["categories"] = list(row.categories)
-            if (row.group, row.version, row.plural) in self._stored:
-                entry["storageVersionHash"] = _storage_hash(row)
-            listed.append(entry)
-            for sub in row.subresources:
-                kind: Object = {"name": f"{row.plural}/{sub.name}", "singularName": "", "namespaced": row.namespaced}
-                if sub.version:
-                    kind["group"] = sub.group
-                    kind["version"] = sub.version
-                listed.append({**kind, "kind": sub.kind, "verbs": list(sub.verbs)})
-        head: Object = {"kind": "APIResourceList"}
-        if group:
-            head["apiVersion"] = "v1"
-        return {**head, "groupVersion": f"{group}/{version}" if group else version, "resources": listed}
+    def _hash(self, row: Resource) -> str:
+        return storage_hash(row) if (row.group, row.version, row.plural) in self._stored else ""
 
     def __contains__(self, path: str) -> bool:
+        self._refresh()
         return path in self._documents
 
     def answer(self, request: ApiRequest, path: str) -> ApiResponse:
         """The document at ``path``, which is there."""
+        self._refresh()
         body = self._documents[path]
         accept = request.headers.get("accept", "")
         if path in self._aggregated and "apidiscovery" in accept:
@@ -159,24 +187,66 @@ def _aggregated_wanted(accept: str) -> bool:
     return False
 
 
-def _group(name: str, versions: Mapping[str, list[Resource]]) -> Object:
-    listed = [{"groupVersion": f"{name}/{version}", "version": version} for version in versions]
+def _group_order(name: str, versions: Sequence[ServedVersion]) -> tuple[int, str]:
+    """The most wanted group first; of equal ones as their first APIServices are called."""
+    priority = max(each.priority.group for each in versions)
+    return -priority, min(api_services.name_of(e.group_version) for e in versions if e.priority.group == priority)
+
+
+def _group(name: str, versions: Sequence[ServedVersion]) -> Object:
+    listed = [{"groupVersion": str(each.group_version), "version": each.group_version.version} for each in versions]
     return {"name": name, "versions": listed, "preferredVersion": listed[0]}
 
 
-def _aggregated(groups: Mapping[str, Mapping[str, list[Resource]]]) -> Object:
+def _resource_list(version: ServedVersion) -> Object:
+    head: Object = {"kind": "APIResourceList"}
+    if version.group_version.group:
+        head["apiVersion"] = "v1"
+    return {**head, "groupVersion": str(version.group_version), "resources": version.rows}
+
+
+def legacy_rows(row: Resource, storage_hash: str) -> Iterable[Object]:
+    """A resource and its subresources, each as an ``APIResource``."""
+    entry: Object = {
+        "name": row.plural,
+        "singularName": row.singular,
+        "namespaced": row.namespaced,
+        "kind": row.kind,
+        "verbs": list(row.verbs),
+    }
+    if row.short_names:
+        entry["shortNames"] = list(row.short_names)
+    if row.categories:
+        entry["categories"] = list(row.categories)
+    if storage_hash:
+        entry["storageVersionHash"] = storage_hash
+    yield entry
+    for sub in row.subresources:
+        kind: Object = {"name": f"{row.plural}/{sub.name}", "singularName": "", "namespaced": row.namespaced}
+        if sub.version:
+            kind["group"] = sub.group
+            kind["version"] = sub.version
+        yield {**kind, "kind": sub.kind, "verbs": list(sub.verbs)}
+
+
+def _aggregated(groups: Sequence[tuple[str, Sequence[ServedVersion]]]) -> bytes:
     items = []
-    for name, versions in groups.items():
-        metadata = {"name": name} if name else {}
+    for name, versions in groups:
         listed = [
-            {"version": version, "resources": [_aggregated_row(row) for row in rows], "freshness": "Current"}
-            for version, rows in versions.items()
+            {
+                "version": each.group_version.version,
+                "resources": each.aggregated,
+                "freshness": "Current" if each.fresh else "Stale",
+            }
+            for each in versions
         ]
-        items.append({"metadata": metadata, "versions": listed})
-    return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
+        items.append({"metadata": {"name": name} if name else {}, "versions": listed})
+    kind = {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}}
+    return orjson.dumps({**kind, "items": items})
 
 
-def _aggregated_row(row: Resource) -> Object:
+def aggregated_row(row: Resource) -> Object:
+    """A resource as ``APIResourceDiscovery``; a built-in kind's group and version are left to the reader."""
     entry: Object = {
         "resource": row.plural,
         "responseKind": {"group": "", "version": "", "kind": row.kind},
@@ -200,7 +270,8 @@ def _aggregated_row(row: Resource) -> Object:
     return entry
 
 
-def _storage_hash(row: Resource) -> str:
+def storage_hash(row: Resource) -> str:
+    """Changes when objects are stored in another version: of the one they are stored in now."""
     digest = hashlib.sha256(f"{row.group}/{row.version}/{row.kind}".encode()).digest()
     return base64.b64encode(digest[:8]).decode()
 

@@ -141,6 +141,39 @@ class MetadataForm:
         )
 
 
+class Printer(Protocol):
+    """The columns of a kind's Table and its objects' rows."""
+
+    def columns(self) -> list[Any]: ...
+
+    def cells(self, obj: Object, now: datetime.datetime) -> list[Any]: ...
+
+    def conditions(self, obj: Object) -> list[Object] | None: ...
+
+    def no_rows(self) -> list[Any] | None:
+        """What stands for rows where there are none."""
+        ...
+
+
+class BuiltinPrinter:
+    """The ``Printer`` of a built-in kind."""
+
+    def __init__(self, resource: Resource) -> None:
+        self._resource = resource
+
+    def columns(self) -> list[Any]:
+        return printers.columns(self._resource)
+
+    def cells(self, obj: Object, now: datetime.datetime) -> list[Any]:
+        return printers.cells(self._resource, obj, now)
+
+    def conditions(self, obj: Object) -> list[Object] | None:
+        return printers.conditions(self._resource, obj)
+
+    def no_rows(self) -> list[Any] | None:
+        return printers.no_rows(self._resource)
+
+
 class TableForm:
     """A Table; ``include`` says what its rows' ``object`` holds: Metadata, Object or None."""
 
@@ -154,8 +187,10 @@ class TableForm:
         version: str,
         include: str,
         served: Callable[[Item], Object],
+        printer: Printer,
     ) -> None:
         self._resource = resource
+        self._printer = printer
         self._now = now
         self._api_version = f"meta.k8s.io/{version}"
         self._include = include
@@ -164,8 +199,8 @@ class TableForm:
 
     def _row(self, item: Item, now: datetime.datetime) -> Object:
         served = self._served(item)
-        row: Object = {"cells": printers.cells(self._resource, served, now)}
-        conditions = printers.conditions(self._resource, served)
+        row: Object = {"cells": self._printer.cells(served, now)}
+        conditions = self._printer.conditions(served)
         if conditions:
             row["conditions"] = conditions
         if self._include == "Object":
@@ -187,7 +222,7 @@ class TableForm:
                 "apiVersion": self._api_version,
                 "metadata": metadata,
                 "columnDefinitions": columns,
-                "rows": rows or printers.no_rows(self._resource),
+                "rows": rows or self._printer.no_rows(),
             }
         )
 
@@ -199,7 +234,7 @@ class TableForm:
         return self._one(item, None)
 
     def first_event(self, item: Item) -> bytes:
-        return self._one(item, printers.columns(self._resource))
+        return self._one(item, self._printer.columns())
 
     def bookmark(self, revision: Revision, *, initial_events_end: bool) -> bytes:
         row_object = _bookmark(f"{self._resource.api_version}", self._resource.kind, revision, initial_events_end)
@@ -209,20 +244,29 @@ class TableForm:
     def join(self, items: Sequence[Item], metadata: Mapping[str, Any]) -> bytes:
         now = self._now()
         rows = [self._row(item, now) for item in items]
-        return self._table(rows, metadata, printers.columns(self._resource))
+        return self._table(rows, metadata, self._printer.columns())
 
 
 class Forms:
     """The forms of one view."""
 
-    def __init__(self, view: View, now: Callable[[], datetime.datetime], types: Types | None = None) -> None:
+    def __init__(
+        self,
+        view: View,
+        now: Callable[[], datetime.datetime],
+        printer: Printer | None = None,
+        whole: ListForm | None = None,
+        *,
+        types: Types | None = None,
+    ) -> None:
         """``types``: of built-in resources, which are served as protobuf too."""
         self._view = view
         self._now = now
+        self._printer = printer or BuiltinPrinter(view.resource)
         self._types = types
         self._binary: dict[str, ProtobufForm] = {}
         self.converted = ConvertedForm(view) if view.conversion is not None else None
-        self.whole: ListForm = self.converted or WholeForm(view.resource)
+        self.whole: ListForm = whole or self.converted or WholeForm(view.resource)
 
     def served(self, item: Item) -> Object:
         """The object as this view's clients see it."""
@@ -265,4 +309,5 @@ class Forms:
             version=accepted.version,
             include=include or "Metadata",
             served=self._peeked,
+            printer=self._printer,
         )

@@ -84,7 +84,7 @@ class Patcher:
 
     def _checked(self, result: Object, api_version: str, kind: str, live: Object) -> tuple[Object, Sequence[str]]:
         said_version, said_kind = result.get("apiVersion"), result.get("kind")
-        if said_version == api_version and said_kind == kind:
+        if (said_version == api_version and said_kind == kind) or (api_version, kind) in self._bodies.custom:
             return self._bodies.try_checked(result, api_version, kind, known=live)
         if isinstance(said_version, str) and isinstance(said_kind, str):
             if self._bodies.types.of_kind(said_version, said_kind):
@@ -137,7 +137,7 @@ class Patcher:
             raise errors.BadRequest(f"error strict decoding YAML: {said}")
         report(doubled, validation, write.warnings, "")
         write.applied = True
-        name = self._bodies.types.of_kind(api_version, kind)
+        name, types = self._bodies.owned_type(api_version, kind)
         force = is_true(request.argument("force"))
         what = f'{kind} in version "{api_version.rpartition("/")[2]}" cannot be handled as a {kind}: '
 
@@ -152,7 +152,7 @@ class Patcher:
                 kind=kind,
                 time=timestamp(self._clock.now()),
                 type_name=name,
-                types=self._bodies.types,
+                types=types,
             )
             checked, _ = self._bodies.checked(result, api_version, kind, what)
             return _named(checked, info)

@@ -70,7 +70,7 @@ class Subresources:
         if (qualified, name) == ("serviceaccounts", "token") and self.tokens is not None:
             return {"create": self._token}
         rules = self._update_rules(served, name)
-        return {} if rules is None else self._object_routes(rules)
+        return {} if rules is None else self.object_routes(rules)
 
     def _update_rules(self, served: Served, name: str) -> UpdateRules | None:
         own = served.kind.rules.subresources.get(name)
@@ -78,7 +78,7 @@ class Subresources:
             return UpdateRules(prepare=own.prepare, validate=own.validate)
         return served.store.status_rules if name == "status" else None
 
-    def _object_routes(self, rules: UpdateRules) -> Mapping[str, Route]:
+    def object_routes(self, rules: UpdateRules) -> Mapping[str, Route]:
         """Routes of a subresource whose body is the object itself."""
 
         async def get(served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:

@@ -22,9 +22,9 @@ class VersionSchema(Protocol):
     @property
     def resource(self) -> Resource: ...
 
-    def checked(self, obj: Object, *, drop: bool = True) -> tuple[Object, Sequence[str]]: ...
+    def checked(self, obj: Object) -> tuple[Object, Sequence[str]]: ...
 
-    def defaulted(self, obj: Object) -> Object: ...
+    def restored(self, obj: Object) -> Object: ...
 
 
 Schemas = Mapping[str, VersionSchema]
@@ -47,7 +47,7 @@ class PlainCodec:
     def _own(self, stored: Object) -> Object:
         """A stored object pruned and defaulted as the version it was written in."""
         schema = self._schemas.get(GroupVersion.parse(str(stored.get("apiVersion") or "")).version)
-        return stored if schema is None else schema.defaulted(schema.checked(stored)[0])
+        return stored if schema is None else schema.restored(stored)
 
     def read(self, stored: Object) -> Object:
         own = self._own(stored)
@@ -60,8 +60,10 @@ class PlainCodec:
 
     async def to_storage(self, obj: Object) -> Object:
         api_version = self._storage.resource.api_version
-        renamed = obj if obj["apiVersion"] == api_version else {**obj, "apiVersion": api_version}
-        return canonical(self._storage.checked(renamed)[0], self._storage.resource)
+        if obj["apiVersion"] == api_version:
+            return canonical(self._storage.checked(obj)[0], self._storage.resource)
+        # Defaulted too: what is stored in a version is read without another look at its schema.
+        return canonical(self._storage.restored({**obj, "apiVersion": api_version}), self._storage.resource)
 
 
 class WebhookCodec(PlainCodec):
@@ -96,7 +98,7 @@ class WebhookCodec(PlainCodec):
             return await super().to_storage(obj)
         metadata = {field: value for field, value in meta(obj).items() if field != "resourceVersion"}
         found = await self._convert([{**obj, "metadata": metadata}], storage.api_version, self._name(obj))
-        return canonical(self._storage.checked(found[0])[0], storage)
+        return canonical(self._storage.restored(found[0]), storage)
 
     def _name(self, obj: Object) -> str:
         return f"{obj['apiVersion']}, Kind={obj['kind']}"

@@ -6,6 +6,7 @@ In: objects of the version. Out: items of the version, read back from what was s
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ from anynode.registry.items import Item
 from anynode.registry.kinds import Kind
 from anynode.registry.store import Ownership, ResourceStore, Write
 from anynode.registry.watch_cache import ResourceCache
+from anynode.schema import metadata_order
 from anynode.storage.types import Record, Revision, Storage, StorageUnavailable
 
 TERMINATING = "create not allowed while custom resource definition is terminating"
@@ -41,6 +43,8 @@ class CustomStore(ResourceStore):
     ) -> None:
         """``base``: the cache of what is stored; ``terminating``: whether the definition is being deleted."""
         super().__init__(kind, cache, storage, clock=clock, random=random, ownership=ownership)
+        self.main_rules = dataclasses.replace(self.main_rules, order=metadata_order.CUSTOM)
+        self.status_rules = dataclasses.replace(self.status_rules, order=metadata_order.CUSTOM)
         self._base = base
         self._versions = cache
         self._codec = codec
@@ -55,6 +59,12 @@ class CustomStore(ResourceStore):
         if self._terminating():
             raise errors.forbidden(self.kind.resource, str(meta(obj).get("name") or ""), TERMINATING)
         return await super()._create_named(obj, write)
+
+    def told_prefix(self) -> str:
+        return self.kind.prefix
+
+    def said_kind(self, obj: Object) -> str:
+        return str(obj.get("kind") or "")
 
     async def current(self, key: str) -> Item | None:
         stored = self._base.items.get(key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -214,17 +214,16 @@ def _said(crd: Object, kind: str, status: str, reason: str, message: str, now: s
     return with_condition(crd, kind, status, reason, message, now)
 
 
-def next_steps(crd: Object, others: Sequence[Object], now: str, *, bundle_ok: bool) -> Iterator[Object]:
-    """The statuses to write, one after the other, each made from what is stored then: the first that differs."""
-    for found in (
-        named(crd, others, now),
-        structural(crd, now),
-        approved(crd, now),
-        established(crd, now, bundle_ok=bundle_ok),
-    ):
-        if found is not crd:
-            yield found
-            return
+def next_status(crd: Object, others: Iterable[Object], now: str, *, bundle_ok: bool) -> Object:
+    """The definition with the next status to write; the same object when there is nothing more to say."""
+    found = named(crd, others, now)
+    if found is crd:
+        found = structural(crd, now)
+    if found is crd:
+        found = approved(crd, now)
+    if found is crd:
+        found = established(crd, now, bundle_ok=bundle_ok)
+    return found
 
 
 # --- deletion

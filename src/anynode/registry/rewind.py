@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from anynode.registry.watch_cache import ROOT
 from anynode.storage.types import KeyMismatch, Record, Revision, Storage
@@ -36,9 +36,19 @@ async def rewind(storage: Storage, revision: Revision, *, dry_run: bool = False)
     Raises ``Compacted`` or ``FutureRevision`` and has then written nothing; ``StorageUnavailable`` when the engine
     fails on the way, with some objects written and others not.
     """
-    wanted = await records_at(storage, revision)
+    return await restore(storage, await records_at(storage, revision), dry_run=dry_run)
+
+
+async def restore(
+    storage: Storage,
+    wanted: Mapping[str, Record],
+    *,
+    left_alone: Sequence[str] = LEFT_ALONE,
+    dry_run: bool = False,
+) -> Rewound:
+    """Make the state ``wanted``, but for keys that begin with one of ``left_alone``. Raises ``StorageUnavailable``."""
     before = storage.revision
-    current = await records_at(storage, before)
+    current = await records_at(storage, before, left_alone=left_alone)
     changed = [key for key in wanted if key in current and wanted[key].value != current[key].value]
     restored = [key for key in wanted if key not in current]
     deleted = [key for key in current if key not in wanted]
@@ -55,13 +65,16 @@ async def rewind(storage: Storage, revision: Revision, *, dry_run: bool = False)
     return Rewound(before=before, restored=len(restored), changed=len(changed), deleted=len(deleted))
 
 
-async def records_at(storage: Storage, revision: Revision) -> Mapping[str, Record]:
-    """Every record at ``revision`` that can be gone back to; raises ``Compacted`` or ``FutureRevision``."""
+async def records_at(
+    storage: Storage, revision: Revision, *, left_alone: Sequence[str] = LEFT_ALONE
+) -> Mapping[str, Record]:
+    """Every record at ``revision`` but those ``left_alone``; raises ``Compacted`` or ``FutureRevision``."""
+    skipped = tuple(left_alone)
     found: dict[str, Record] = {}
     start = ""
     while True:
         page = await storage.list(ROOT, revision=revision, start=start, limit=PAGE)
-        found.update((each.key, each) for each in page.records if not each.key.startswith(LEFT_ALONE))
+        found.update((each.key, each) for each in page.records if not each.key.startswith(skipped))
         if not page.remaining:
             return found
         start = f"{page.records[-1].key}\x00"

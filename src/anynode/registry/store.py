@@ -229,6 +229,7 @@ class ResourceStore:
                 resource.kind if write.judge is None else "",
                 namespaced=resource.namespaced,
                 rule=rules.valid_name if write.judge is None else None,
+                order=self.main_rules.order,
             ),
             *(rules.validate(obj) if write.judge is None else write.judge(obj, None)),
         ]
@@ -363,7 +364,7 @@ class ResourceStore:
 
     def _wrong_uid(self, key: str, wanted: str, found: str) -> errors.Conflict:
         why = (
-            f"StorageError: invalid object, Code: 4, Key: /registry/{self.kind.resource.plural}/{key}, "
+            f"StorageError: invalid object, Code: 4, Key: {self.told_prefix()}{key}, "
             f"ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, "
             f"UID in object meta: {found}"
         )
@@ -486,6 +487,10 @@ class ResourceStore:
             raise errors.ServerTimeout(str(error), retry_after_seconds=1) from error
 
     # --- hooks, overridden by kinds that take part
+
+    def told_prefix(self) -> str:
+        """Where a refusal says the objects lie."""
+        return f"/registry/{self.kind.resource.plural}/"
 
     def said_kind(self, obj: Object) -> str:
         """The kind a refusal of ``obj`` names."""

@@ -27,21 +27,30 @@ MAIN: Mapping[str, str] = {
     **dict.fromkeys(("FlowSchema", "PriorityLevelConfiguration"), "A*"),
     **dict.fromkeys(("PodDisruptionBudget", "Event"), "*"),
     "Lease": "u*",
+    **dict.fromkeys(("CustomResourceDefinition", "APIService"), "u*"),
 }
 """Kind -> the parts: ``U`` metadata as a change, ``A`` metadata alone, ``u`` and ``a`` the same without names of
 finalizers, ``*`` the kind's own rules, of which ``V`` are those for the object alone and ``I`` the others."""
 STATUS: Mapping[str, str] = {"StatefulSet": "*U", "PodDisruptionBudget": "*", "CronJob": "*", "Lease": "u*"}
 JUDGED = "VUI"
 """Of events.k8s.io."""
-_LENIENT = frozenset({"Lease", "PodDisruptionBudget", "Event", "RuntimeClass"})
+_LENIENT = frozenset({
+    "Lease", "PodDisruptionBudget", "Event", "RuntimeClass", "CustomResourceDefinition", "APIService",
+})  # fmt: skip
 """Kinds that take finalizers by any name."""
 _OWN_FINALIZERS = frozenset({"orphan", "foregroundDeletion", "kubernetes"})
 
 
-def of_create(obj: Object, kind: str, *, namespaced: bool, rule: metadata.NameRule | None) -> list[FieldError]:
+CUSTOM = "u*"
+"""Of custom resources, whatever their kind is called, and of what defines them."""
+
+
+def of_create(
+    obj: Object, kind: str, *, namespaced: bool, rule: metadata.NameRule | None, order: str = DEFAULT
+) -> list[FieldError]:
     """What is wrong with the metadata of a new object."""
     found = metadata.validate_create(obj, namespaced=namespaced, valid_name=rule)
-    return found if kind in _LENIENT else [*found, *finalizer_errors(obj)]
+    return found if kind in _LENIENT or order == CUSTOM else [*found, *finalizer_errors(obj)]
 
 
 def of_update(

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from anynode.schema.kinds import (
     access,
     address_ranges,
-    api_services,
     admissionregistration,
+    api_services,
+    apiextensions,
     autoscalers,
     classes,
     core,

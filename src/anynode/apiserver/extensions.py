@@ -1,0 +1,81 @@
+"""What makes the server's API grow while it runs, put together: custom resources and aggregated API servers.
+
+Built before the server, which asks it for what is not in the served set; started after the caches are filled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Sequence
+
+from anynode.aio.clock import Clock
+from anynode.aio.tasks import Supervisor
+from anynode.apiserver.bodies import Bodies
+from anynode.apiserver.custom_definitions import Definitions
+from anynode.apiserver.custom_resources import CustomResources
+from anynode.apiserver.custom_routes import CustomRouting
+from anynode.apiserver.discovery import Versions
+from anynode.apiserver.outbound import Outbound
+from anynode.apiserver.read import Reader
+from anynode.apiserver.served import ServedSet
+from anynode.apiserver.subresources import Subresources
+from anynode.apiserver.write import Writer
+from anynode.registry.watch_cache import WatchCache
+from anynode.storage.types import Storage
+
+DEFINITIONS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What both stand on."""
+
+    served: ServedSet
+    cache: WatchCache
+    storage: Storage
+    clock: Clock
+    random: random.Random
+    tasks: Supervisor
+    outbound: Outbound
+
+
+class Extensions:
+    """Custom resources, aggregated API servers and what keeps them."""
+
+    def __init__(
+        self, ground: Ground, *, bodies: Bodies, reader: Reader, writer: Writer, subresources: Subresources
+    ) -> None:
+        store = ground.served[DEFINITIONS].store
+        routing = CustomRouting(
+            subresources=subresources, reader=reader, writer=writer, bodies=bodies, clock=ground.clock
+        )
+        self._tasks = ground.tasks
+        self.custom = CustomResources(
+            store,
+            cache=ground.cache,
+            storage=ground.storage,
+            clock=ground.clock,
+            random=ground.random,
+            served=ground.served,
+            bodies=bodies,
+            outbound=ground.outbound,
+            routing=routing,
+            tasks=ground.tasks,
+        )
+        self.definitions = Definitions(store, self.custom, ground.clock, ground.tasks)
+
+    @property
+    def versions(self) -> Sequence[Versions]:
+        """Who tells discovery what is served beside the built-in groups."""
+        return (self.custom.versions,)
+
+    @property
+    def listeners(self) -> list[Callable[[], None]]:
+        """Told whenever what is served may have changed."""
+        return self.custom.listeners
+
+    def start(self) -> None:
+        """The caches are filled: look at what is there, and follow."""
+        self.definitions.begin()
+        self._tasks.start("definitions", self.definitions.run)
