@@ -102,6 +102,15 @@ def _parameters(names: Iterable[str]) -> list[Object]:
     return [_parameter(name) for name in names]
 
 
+def parameters(names: Iterable[str]) -> list[Object]:
+    """Query parameters by name."""
+    return _parameters(names)
+
+
+def path_parameters(names: Iterable[str]) -> list[Object]:
+    return [_parameter(name, "path") for name in names]
+
+
 def _content(schema: Object, media_types: Sequence[str]) -> Object:
     return {media_type: {"schema": schema} for media_type in media_types}
 

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 from anynode.api.objects import Object, meta
 from anynode.api.resources import Resource, Subresource
+from anynode.schema.custom import structure_rules
 from anynode.schema.custom.columns import Columns
 from anynode.schema.custom.custom_rules import CustomRules
 from anynode.schema.custom.default_rules import pruned_defaults
+from anynode.schema.custom.openapi import Published
 from anynode.schema.custom.ownership import owned_type
 from anynode.schema.custom.pruning import coerced, defaulted, pruned, read_metadata
 from anynode.schema.custom.structural import Structural, structural
@@ -34,6 +36,7 @@ class CustomType:
         self.preserves = bool(spec.get("preserveUnknownFields"))
         raw = (version.get("schema") or {}).get("openAPIV3Schema")
         self.schema: Object | None = raw
+        self._list_kind = str(_names(crd).get("listKind") or f"{_names(crd)['kind']}List")
         node = None if raw is None else structural(raw)
         self.node: Structural | None = node if node is None or self.preserves else pruned_defaults(node)
         self.resource = _resource(crd, version)
@@ -60,6 +63,14 @@ class CustomType:
             if each.get("name") == version:
                 return CustomType(crd, each)
         raise KeyError(version)
+
+    @property
+    def published(self) -> Published:
+        """What the OpenAPI documents tell of this version."""
+        told = self.schema
+        if self.node is None or structure_rules.validate(self.node, ""):
+            told = None
+        return Published(self.resource, self._list_kind, told, self.selectable_fields)
 
     def checked(self, obj: Object, *, lenient: bool = False) -> tuple[Object, Sequence[str]]:
         """``(obj as the server takes it, complaints such as 'unknown field "spec.x"')``: metadata read, fields the
@@ -96,11 +107,16 @@ class CustomType:
         return self.defaulted(found)
 
 
+def _names(crd: Object) -> Object:
+    """The names the server has accepted, or those the definition asks for."""
+    accepted: Object = (crd.get("status") or {}).get("acceptedNames") or {}
+    wanted: Object = crd["spec"]["names"]
+    return accepted if accepted.get("plural") else wanted
+
+
 def _resource(crd: Object, version: Object) -> Resource:
     spec, subresources = crd["spec"], version.get("subresources") or {}
-    names = (crd.get("status") or {}).get("acceptedNames") or {}
-    if not names.get("plural"):
-        names = spec["names"]
+    names = _names(crd)
     group, kind = spec["group"], names["kind"]
     found: list[Subresource] = []
     if subresources.get("status") is not None:
