@@ -50,6 +50,11 @@ def hash_of(parts: Iterable[Published]) -> str:
     return hashlib.sha512("".join(each.hash for each in parts).encode()).hexdigest().upper()
 
 
+def joined_hash(own: str, parts: Iterable[Published]) -> str:
+    """The hash of a document made of another one, whose hash is ``own``, and of ``parts``."""
+    return hashlib.sha512(f"{own}{hash_of(parts)}".encode()).hexdigest().upper()
+
+
 def document(parts: Sequence[Published]) -> bytes:
     """The version 3 document of one group and version, as JSON."""
     paths: dict[str, Object] = {}
