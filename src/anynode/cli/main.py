@@ -17,6 +17,8 @@ COMMANDS = {
     "down": ("anynode.cli.down", "Stop a cluster that 'anynode up' started."),
     "status": ("anynode.cli.status", "Say which clusters run, and where."),
     "kubeconfig": ("anynode.cli.kubeconfig_command", "Print the kubeconfig of a running cluster."),
+    "backup": ("anynode.cli.backup", "Write the whole state of a cluster to a file."),
+    "restore": ("anynode.cli.restore", "Make a cluster from a backup."),
     "fork": ("anynode.cli.fork", "Start a writable copy of a cluster, as it is or was at a revision."),
     "rewind": ("anynode.cli.rewind", "Take a cluster back to an older revision."),
     "diff": ("anynode.cli.diff", "Show what differs between two revisions, or two clusters."),
