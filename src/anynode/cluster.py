@@ -12,6 +12,7 @@ import dataclasses
 import errno
 import ipaddress
 import json
+import logging
 import pathlib
 import random
 import ssl
@@ -24,17 +25,20 @@ from typing import Any, Self
 from anynode.aio import tls
 from anynode.aio.clock import Clock, SystemClock
 from anynode.aio.tasks import Supervisor
+from anynode.api.objects import key_of
+from anynode.api.resources import known
 from anynode.api.wire import User
 from anynode.apiserver.assembly import ApiServerSettings
 from anynode.apiserver.loopback import LoopbackTransport
 from anynode.apiserver.process import ApiServerProcess
 from anynode.client.api_client import ApiClient
-from anynode.controllers.manager import ControllerManager, ControllerSettings
+from anynode.controllers.manager import CONTROLLERS, ControllerManager, ControllerSettings, chosen
 from anynode.informers.informer import InformerFactory
 from anynode.informers.recorder import EventRecorder
 from anynode.network.controller import ServiceProxy
 from anynode.provider import ContainerState, PodRecord, Provider, ProviderError
 from anynode.registry.adoption import adopted
+from anynode.registry.rewind import LEASES, records_at, restore
 from anynode.scheduler.scheduler import Scheduler
 from anynode.security import pki
 from anynode.security.signing import RequestSigner
@@ -46,7 +50,13 @@ from anynode.storage.sqlite import SqliteStorage
 from anynode.storage.types import Record, Revision, Storage, StorageError
 from anynode.virtual_node import NodeGroup, VirtualNode, VirtualNodeConfig
 
+logger = logging.getLogger(__name__)
+
 MASTERS = "system:masters"
+SERVICE_ACCOUNTS = known("serviceaccounts")
+INITIAL_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+ACCOUNTS_SECONDS = 5.0
+RESET_ROUNDS = 10
 STOP_SECONDS = 2.0
 """How long pods may take to end when the cluster stops."""
 
@@ -214,6 +224,7 @@ class ControlPlane:
         self._progress = progress
         self._stack = contextlib.AsyncExitStack()
         self.directory: pathlib.Path
+        self.storage: Storage
         self.server: ApiServerProcess
 
     async def __aenter__(self) -> Self:
@@ -235,13 +246,13 @@ class ControlPlane:
             self.directory = pathlib.Path(stack.enter_context(temporary))
         else:
             self.directory = settings.data_dir
-        storage = await open_storage(stack, settings, self.directory, self.clock, self._progress)
+        self.storage = await open_storage(stack, settings, self.directory, self.clock, self._progress)
         network = settings.service_network
         if not network and settings.store.etcd_servers:
             network = network_of_prefix(settings.store.etcd_prefix)
         self.server = await stack.enter_async_context(
             ApiServerProcess(
-                storage,
+                self.storage,
                 clock=self.clock,
                 random=self.chance,
                 directory=self.directory,
@@ -296,6 +307,7 @@ class Cluster:
         self._stack = contextlib.AsyncExitStack()
         self.nodes: list[VirtualNode] = []
         self.client: ApiClient
+        self._beginning: Mapping[str, Record] = {}
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
@@ -307,6 +319,8 @@ class Cluster:
             self._start_controllers(tasks, informers)
             self._start_scheduler(tasks, informers)
             await self._start_nodes(stack, informers)
+            await self._service_accounts()
+            self._beginning = await records_at(self._plane.storage, self._plane.storage.revision, left_alone=LEASES)
             self._stack = stack.pop_all()
         return self
 
@@ -314,6 +328,38 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
+
+    async def reset(self) -> None:
+        """Make everything as it was right after the start, within milliseconds: for the next test on this cluster.
+
+        All goes at once, finalizers and grace periods notwithstanding; controllers, scheduler and nodes follow by
+        ordinary watch events, so programs of pods that are gone end soon after. Leases stay, revisions go on.
+        Raises ``StorageUnavailable``.
+        """
+        for _ in range(RESET_ROUNDS):  # what was under way may still write
+            done = await restore(self._plane.storage, self._beginning, left_alone=LEASES)
+            self.server.assembly.repair()
+            if not done.restored + done.changed + done.deleted:
+                return
+            await self._clock.sleep(0)
+
+    async def _service_accounts(self) -> None:
+        """Wait for the accounts pods run as, so that the first pod is not refused."""
+        names = chosen(self.settings.controllers, [*CONTROLLERS])
+        if "serviceaccount" not in names:
+            return
+        missing = {f"{namespace}/default" for namespace in INITIAL_NAMESPACES}
+        stream = await self.client.watch(SERVICE_ACCOUNTS, send_initial_events=True)
+        try:
+            async with asyncio.timeout(ACCOUNTS_SECONDS):
+                async for events in stream:
+                    missing -= {str(key_of(each.object)) for each in events if each.type == "ADDED"}
+                    if not missing:
+                        return
+        except TimeoutError:
+            logger.warning("no default service accounts yet", extra={"missing": sorted(missing)})
+        finally:
+            await stream.close()
 
     def _start_controllers(self, tasks: Supervisor, informers: InformerFactory) -> None:
         authority = self.server.authority

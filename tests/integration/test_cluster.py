@@ -120,3 +120,41 @@ async def test_an_unknown_provider_is_one_sentence() -> None:
 def test_a_durable_cluster_needs_a_directory() -> None:
     with pytest.raises(ValueError, match="data_dir"):
         ClusterSettings()
+
+
+async def test_a_reset_leaves_the_cluster_as_it_began(cluster: Cluster) -> None:
+    client, accounts = cluster.client, known("serviceaccounts")
+    node = await client.get(NODES, ObjectKey("", "node-0"))
+    began = {each["metadata"]["uid"] for each in (await client.list(accounts)).items}
+    for name in ("first", "second"):
+        await client.create(known("namespaces"), {"metadata": {"name": name, "finalizers": ["example.com/stay"]}})
+        await client.create(DEPLOYMENTS, deployment("web", 2), namespace="default")
+        await client.create(known("services"), {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}},
+                            namespace="default")  # fmt: skip
+        await client.patch(NODES, ObjectKey("", "node-0"), {"metadata": {"labels": {"test": name}}})
+        await until(client, DEPLOYMENTS, "web", lambda obj: get_path(obj, "status", "readyReplicas") == 2)
+        pods = {each["metadata"]["uid"] for each in (await client.list(PODS)).items}
+        assert len(pods) == 2
+
+        await cluster.reset()
+
+        for resource in (PODS, DEPLOYMENTS, known("replicasets", "apps"), known("endpointslices", "discovery.k8s.io")):
+            assert [each["metadata"]["name"] for each in (await client.list(resource, "default")).items] in (
+                [],
+                ["kubernetes"],
+            )
+        with pytest.raises(NotFound):
+            await client.get(known("namespaces"), ObjectKey("", name))
+        assert {each["metadata"]["uid"] for each in (await client.list(accounts)).items} == began
+        again = await client.get(NODES, ObjectKey("", "node-0"))
+        assert again["metadata"].get("labels") == node["metadata"].get("labels")
+        await gone(cluster, pods)
+
+
+async def gone(cluster: Cluster, uids: set[str]) -> None:
+    """Return when no node keeps any of the pods."""
+    for _ in range(400):
+        if not uids & {record.identity.uid for node in cluster.nodes for record in await node.provider.list()}:
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("pods of before the reset are still there")

@@ -17,7 +17,8 @@ from anynode.storage.types import KeyMismatch, Record, Revision, Storage
 
 PAGE = 2_000
 TRIES = 10
-LEFT_ALONE = ("/registry/events/", "/registry/coordination.k8s.io/leases/", "/registry/masterleases/")
+LEASES = ("/registry/coordination.k8s.io/leases/", "/registry/masterleases/")
+LEFT_ALONE = ("/registry/events/", *LEASES)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
