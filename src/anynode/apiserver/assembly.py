@@ -267,9 +267,9 @@ class Assembly:
 
     def _state_paths(self) -> Mapping[str, Callable[[ApiRequest], Awaitable[ApiResponse]]]:
         about = {"serviceNetwork": self.settings.service_network}
-        return StateRoutes(self._storage, about, self._repair).paths()
+        return StateRoutes(self._storage, about, self.repair).paths()
 
-    def _repair(self) -> None:
+    def repair(self) -> None:
         """Count anew what stored services hold."""
         services = self.served["", "v1", "services"].store
         if isinstance(services, ServiceStore):
