@@ -68,7 +68,7 @@ class CelEvaluationError(CelError):
     """Evaluation came to an error value: ``no such key: x``."""
 
 
-class CostExceeded(CelError):  # noqa: N818 - a word of the contract
+class CostExceeded(CelError):
     """Evaluation went on longer than allowed."""
 
     def __init__(self, message: str = "operation cancelled: actual cost limit exceeded") -> None:

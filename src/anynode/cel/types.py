@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 
 class Kind(enum.IntEnum):
@@ -104,7 +105,7 @@ class ObjectType(Type):
     request, policy variables): no unescaping, null stays a value.
     """
 
-    __slots__ = ("_fields", "_lookup", "open_fields")
+    __slots__ = ("_fields", "_lookup", "open_fields", "readers")
 
     def __init__(
         self,
@@ -119,6 +120,8 @@ class ObjectType(Type):
         self._fields: dict[str, Type | None] = dict(fields) if isinstance(fields, Mapping) else {}
         self._lookup = None if isinstance(fields, Mapping) else fields
         self.open_fields = open_fields
+        self.readers: dict[str, tuple[str, Callable[[Any], Any] | None] | None] = {}
+        """How the evaluator reads a field, filled as fields are read."""
 
     def field(self, name: str) -> Type | None:
         """The type of a field by its CEL name, or None if there is none."""
