@@ -32,6 +32,7 @@ from anynode.controllers.deployment import DeploymentController
 from anynode.controllers.disruption import DisruptionController
 from anynode.controllers.endpoints import EndpointsController
 from anynode.controllers.endpointslice import EndpointSliceController
+from anynode.controllers.endpointslicemirroring import EndpointSliceMirroringController
 from anynode.controllers.garbage import GarbageCollector
 from anynode.controllers.job import JobController
 from anynode.controllers.job_ttl import JobTtlController
@@ -125,6 +126,7 @@ CONTROLLERS: Mapping[str, Maker] = {
     "cronjob": _one(CronJobController),
     "ttl-after-finished": _one(JobTtlController),
     "endpointslice": _one(EndpointSliceController),
+    "endpointslicemirroring": _one(EndpointSliceMirroringController),
     "endpoints": _one(EndpointsController),
     "node-lifecycle": _one(NodeLifecycleController),
     "taint-eviction": _one(TaintEvictionController),

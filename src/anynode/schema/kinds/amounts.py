@@ -34,7 +34,7 @@ _QUOTA = _COUNTED | {
     "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.storage",
     "requests.ephemeral-storage", "limits.cpu", "limits.memory", "limits.ephemeral-storage",
 }  # fmt: skip
-_STANDARD = (_QUOTA - {"services.nodeports", "services.loadbalancers"}) | {"storage"}
+_STANDARD = _QUOTA | {"storage"}
 
 
 def is_huge_page(name: str) -> bool:
