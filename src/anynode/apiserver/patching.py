@@ -22,6 +22,7 @@ from anynode.apiserver.requestinfo import RequestInfo, is_true
 from anynode.registry.deletion import timestamp
 from anynode.registry.store import Write
 from anynode.schema import decode, fields, managed_fields, strategic, unstructured
+from anynode.schema.go_order import in_go_order
 
 JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH = negotiation.PATCHES
 
@@ -70,11 +71,11 @@ class Patcher:
                 why = str(error)
                 if media == STRATEGIC_PATCH and name:
                     why = unstructured.conversion_error(result, name, self._bodies.types, why)
-                raise _invalid(self._shown(media, patch, result), why) from error
+                raise _invalid(self._shown(media, patch, live, patched, name), why) from error
             complaints = [*doubled, *unknown]
             if complaints and validation == "Strict":
                 said_wrong = f"strict decoding error: {', '.join(complaints)}"
-                raise _invalid(self._shown(media, patch, result), said_wrong)
+                raise _invalid(self._shown(media, patch, live, patched, name), said_wrong)
             if complaints and complaints != said:
                 said[:] = complaints
                 report(complaints, validation, write.warnings, "")
@@ -92,10 +93,13 @@ class Patcher:
             raise decode.DecodeError(no_such_kind(said_version, said_kind))
         return self._bodies.try_checked({**result, "apiVersion": api_version, "kind": kind}, api_version, kind)
 
-    def _shown(self, media: str, patch: Any, result: Object) -> str:
+    def _shown(self, media: str, patch: Any, live: Object, patched: Callable[[Object], Any], name: str) -> str:
+        """What upstream shows of a patch that made no object: the outcome, with sorted keys where it was taken
+        apart, or the patch."""
         if media == STRATEGIC_PATCH:
             return go_text(patch)
-        return _json(_sorted_along(patch, result) if media == MERGE_PATCH else result)
+        result = patched(in_go_order(live, name, self._bodies.types) if name else live)
+        return _json(_sorted_along(patch if media == MERGE_PATCH else _pointed(patch), result))
 
     def _read(self, request: ApiRequest, media: str) -> tuple[Any, Sequence[str]]:
         if request.obj is not None:
@@ -154,7 +158,14 @@ class Patcher:
                 type_name=name,
                 types=types,
             )
-            checked, _ = self._bodies.checked(result, api_version, kind, what)
+            try:
+                checked, _ = self._bodies.try_checked(result, api_version, kind)
+            except decode.DecodeError as error:
+                known = self._bodies.types.of_kind(api_version, kind)
+                if not known:
+                    raise errors.BadRequest(f"{what}{error}") from error
+                why = unstructured.conversion_error(result, known, self._bodies.types, str(error))
+                raise _unconverted(config, api_version, kind, why) from error
             return _named(checked, info)
 
         return change
@@ -188,6 +199,14 @@ def _merged(live: Object, patch: Any) -> Any:
         raise errors.BadRequest(str(error)) from error
 
 
+def _unconverted(config: Object, api_version: str, kind: str, why: str) -> errors.ApiError:
+    group, _, version = api_version.rpartition("/")
+    shown, given = f"{group}/{version}, Kind={kind}", meta(config)
+    where = f"{given.get('namespace') or ''}/{given.get('name') or ''}"
+    said = f"failed to convert new object ({where}; {shown}) to proper version: unable to convert unstructured object"
+    return errors.ApiError(f"{said} to {shown}: {why}", code=500, reason="")
+
+
 def _invalid(value: str, why: str) -> errors.Invalid:
     return errors.invalid("", "", "", [fields.invalid(fields.FieldPath("patch"), value, why).cause()])
 
@@ -200,9 +219,22 @@ def _json(value: Any) -> str:
 
 def _sorted_along(patch: Any, result: Any) -> Any:
     """``result`` with sorted keys where the patch has an object, as upstream shows what it merged."""
-    if not isinstance(patch, dict) or not isinstance(result, dict):
+    if not isinstance(patch, dict) or not isinstance(result, dict | list):
         return result
+    if isinstance(result, list):
+        return [_sorted_along(patch.get(str(at)), each) for at, each in enumerate(result)]
     return {key: _sorted_along(patch.get(key), result[key]) for key in sorted(result)}
+
+
+def _pointed(operations: Any) -> Object:
+    """The objects and lists a JSON Patch goes through, as nested objects."""
+    tree: Object = {}
+    for operation in operations:
+        for pointer in (operation.get("path"), operation.get("from")):
+            below = tree
+            for step in (pointer or "").split("/")[1:-1]:
+                below = below.setdefault(step.replace("~1", "/").replace("~0", "~"), {})
+    return tree
 
 
 def go_text(value: Any) -> str:

@@ -18,7 +18,7 @@ from anynode.registry.kinds import Kind
 from anynode.registry.store import Ownership, ResourceStore, Write
 from anynode.registry.watch_cache import ResourceCache
 from anynode.schema import fields
-from anynode.schema.kinds import service_families, services
+from anynode.schema.kinds import service_families, service_rules, services
 from anynode.storage.types import Storage
 
 NONE = "None"
@@ -109,6 +109,9 @@ class ServiceStore(ResourceStore):
         if not services.needs_cluster_ip(spec):
             return spec
         before = (old or {}).get("spec") or {}
+        wrong = service_rules.validate_cluster_ips(spec, before)
+        if wrong:
+            raise _invalid(obj, *wrong)
         spec, found = service_families.with_families(spec, before, FAMILIES)
         if found:
             raise _invalid(obj, *found)

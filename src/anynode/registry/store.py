@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 from anynode.aio.clock import Clock
 from anynode.api import errors
 from anynode.api.objects import Object, meta
+from anynode.api.resources import Resource
 from anynode.api.wire import User
 from anynode.registry import deletion
 from anynode.registry.encoding import canonical, encode
@@ -196,9 +197,10 @@ class ResourceStore:
         name = str(meta(obj).get("name") or "")
         namespace = str(meta(obj).get("namespace") or "")
         key = f"{namespace}/{name}" if namespace else name
-        if key in self.cache.items:
+        there = self.cache.items.get(key)
+        if there is not None:
             self.on_abandoned(obj, None, write)
-            raise errors.already_exists(self.kind.resource, name)
+            raise self._already_exists(there)
         stored = canonical(obj, self.kind.resource)
         if write.dry_run:
             self.on_abandoned(obj, None, write)
@@ -210,6 +212,12 @@ class ResourceStore:
             raise errors.already_exists(self.kind.resource, name) from error
         self.on_written(item.object, None)
         return item
+
+    def _already_exists(self, there: Item) -> errors.AlreadyExists:
+        error = errors.already_exists(self.kind.resource, there.name)
+        if "deletionTimestamp" in there.peek()["metadata"]:
+            error.message = f"object is being deleted: {error.message}"
+        return error
 
     def _without_version(self, obj: Object) -> Object:
         given = meta(obj)
@@ -223,16 +231,22 @@ class ResourceStore:
     def _prepared_create(self, obj: Object, write: Write) -> Object:
         rules, resource = self.kind.rules, self.kind.resource
         obj = self.on_create(rules.prepare_create(obj), write)
-        found = [
-            *metadata_order.of_create(
-                obj,
-                resource.kind if write.judge is None else "",
-                namespaced=resource.namespaced,
-                rule=rules.valid_name if write.judge is None else None,
-                order=self.main_rules.order,
-            ),
-            *(rules.validate(obj) if write.judge is None else write.judge(obj, None)),
-        ]
+        own = list(rules.validate(obj) if write.judge is None else write.judge(obj, None))
+        apart = write.judge is None and bool(own) and resource.kind in metadata_order.JUDGED_APART
+        found = (
+            own
+            if apart
+            else [
+                *metadata_order.of_create(
+                    obj,
+                    resource.kind if write.judge is None else "",
+                    namespaced=resource.namespaced,
+                    rule=rules.valid_name if write.judge is None else None,
+                    order=self.main_rules.order,
+                ),
+                *own,
+            ]
+        )
         if found and not write.trusted:
             self.on_abandoned(obj, None, write)
             name = str(meta(obj).get("name") or "")
@@ -351,7 +365,7 @@ class ResourceStore:
         if uid_meant and uid and uid != meta(old).get("uid"):
             raise self._wrong_uid(item.key, uid, meta(old).get("uid") or "")
         version = given.get("resourceVersion")
-        if not version:
+        if not version or not version.strip("0"):
             if not rules.unconditional_allowed:
                 found = fields.invalid(
                     fields.FieldPath("metadata.resourceVersion"), 0, "must be specified for an update"
@@ -527,6 +541,20 @@ def _without_marks(obj: Object) -> Object:
     if not any(field in given for field in _MARKS):
         return obj
     return {**obj, "metadata": {field: value for field, value in given.items() if field not in _MARKS}}
+
+
+_PREFIXES = {
+    "replicationcontrollers": "controllers",
+    "endpoints": "services/endpoints",
+    "services": "services/specs",
+    "nodes": "minions",
+    "ingresses": "ingress",
+}
+
+
+def _said_prefix(resource: Resource) -> str:
+    """Where upstream keeps objects of this kind, as its messages say it."""
+    return f"/registry/{_PREFIXES.get(resource.plural, resource.plural)}/"
 
 
 def _unwritten(key: str, stored: Object, revision: Revision | None = None) -> Item:

@@ -18,6 +18,7 @@ from anynode.schema.rules import KindRules
 DEFAULT = "U*"
 MAIN: Mapping[str, str] = {
     **dict.fromkeys(("ConfigMap", "Secret", "IngressClass"), "UIAV"),
+    **dict.fromkeys(("ResourceClaim", "DeviceClass"), "AU*"),
     **dict.fromkeys(("ServiceAccount", "Endpoints", "PersistentVolumeClaim", "Pod", "ControllerRevision"), "UA*"),
     "Ingress": "UA*",
     **dict.fromkeys(("Node", "Namespace", "Job", "StorageClass", "CSIStorageCapacity"), "AVUI"),
@@ -31,7 +32,12 @@ MAIN: Mapping[str, str] = {
 }
 """Kind -> the parts: ``U`` metadata as a change, ``A`` metadata alone, ``u`` and ``a`` the same without names of
 finalizers, ``*`` the kind's own rules, of which ``V`` are those for the object alone and ``I`` the others."""
-STATUS: Mapping[str, str] = {"StatefulSet": "*U", "PodDisruptionBudget": "*", "CronJob": "*", "Lease": "u*"}
+STATUS: Mapping[str, str] = {
+    **{"StatefulSet": "*U", "PodDisruptionBudget": "*", "CronJob": "*", "Lease": "u*"},
+    **dict.fromkeys(("CustomResourceDefinition", "APIService"), "u*"),
+}
+JUDGED_APART = frozenset({"PodDisruptionBudget", "Event"})
+"""Kinds whose own rules leave metadata alone: of a new object they come first, and metadata only when those hold."""
 JUDGED = "VUI"
 """Of events.k8s.io."""
 _LENIENT = frozenset({

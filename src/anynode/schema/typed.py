@@ -364,6 +364,39 @@ class Compiled:
             self._empty[name] = found
         return found
 
+    def raise_fatal(self, value: Any, name: str) -> None:
+        """Raise the first error Go stops at, if there is one: values that read themselves, unlike others, end the
+        reading at once, whatever was wrong before them."""
+        if not isinstance(value, dict):
+            return
+        fields = self._types[name].fields
+        key = ""
+        try:
+            for key, item in value.items():
+                field = fields.get(key)
+                if field is not None and item is not None and field.kind in "mqtTDI":
+                    self._raise_fatal_of(field, item)
+        except FieldTypeError as error:
+            if not error.path:
+                error.struct = self.struct(name).name
+            error.path.append(key)
+            raise
+
+    def _raise_fatal_of(self, field: Field, item: Any) -> None:
+        if field.shape == "l":
+            values = item if isinstance(item, list) else []
+        elif field.shape:
+            values = list(item.values()) if isinstance(item, dict) and field.shape == "m" else []
+        else:
+            values = [item]
+        for each in values:
+            if each is None:
+                continue
+            if field.kind == "m":
+                self.raise_fatal(each, field.target)
+            else:
+                self._one(field, keep=True)(each, [])
+
     def _slot(self, field: Field) -> tuple[type | None, Checker]:
         keep = field.pointer or not field.omitempty
         if field.name == "managedFields":
@@ -473,10 +506,11 @@ def check_fields(
     check = compiled(types).struct(type_name)
     try:
         found = check(obj, unknown) if known is None else _check_new(check, obj, known, unknown)
-    except FieldTypeError:
-        if body is None:
-            raise
-        check(json.loads(body, parse_float=FloatText), [])
+    except DecodeError:
+        said = obj if body is None else json.loads(body, parse_float=FloatText)
+        compiled(types).raise_fatal(said, type_name)
+        if body is not None:
+            check(said, [])
         raise
     if unknown:
         return found, [f'unknown field "{path[1:] if path[0] == "." else path}"' for path in unknown]

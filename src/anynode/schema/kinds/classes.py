@@ -190,7 +190,7 @@ def _validate_topology(requirement: Object, meant: dict[str, set[str]], path: Fi
 
 
 def validate_storage_class_update(new: Object, old: Object) -> list[FieldError]:
-    return [
+    return validate_storage_class(new) + [
         invalid(FieldPath(field), new.get(field), metadata.IMMUTABLE)
         for field in ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode")
         if not strategy.same_value(new.get(field), old.get(field))

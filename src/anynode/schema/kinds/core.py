@@ -187,11 +187,25 @@ def _create_node(node: Object) -> Object:
     return {**node, "spec": spec, "status": status}
 
 
+def _update_node(new: Object, old: Object) -> Object:
+    new = strategy.updated(counted=())(new, old)
+    if "configSource" not in (new.get("spec") or {}) or "configSource" in (old.get("spec") or {}):
+        return new
+    return {**new, "spec": strategy.without_fields(new["spec"], ("configSource",))}
+
+
+def _status_of_node(new: Object, old: Object) -> Object:
+    new = strategy.status_only()(new, old)
+    if "config" not in (new.get("status") or {}) or "config" in (old.get("status") or {}):
+        return new
+    return {**new, "status": strategy.without_fields(new["status"], ("config",))}
+
+
 NODE = KindRules(
     default=default_node,
     prepare_create=_create_node,
-    prepare_update=strategy.updated(counted=()),
-    prepare_status=strategy.status_only(),
+    prepare_update=_update_node,
+    prepare_status=_status_of_node,
     validate=core_rules.validate_node,
     validate_update=core_rules.validate_node_update,
     validate_status=core_rules.validate_node_status,

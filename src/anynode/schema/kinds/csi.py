@@ -162,7 +162,7 @@ def validate_csi_node_update(new: Object, old: Object) -> list[FieldError]:
             if driver.get("name") == before.get("name"):
                 after, was = (strategy.without_fields(each, ("allocatable",)) for each in (driver, before))
                 if after != was:
-                    errors.append(invalid(path, internal("CSINodeDriver", driver), metadata.IMMUTABLE))
+                    errors.append(invalid(path, internal("CSINodeDriver", after), metadata.IMMUTABLE))
     return errors
 
 

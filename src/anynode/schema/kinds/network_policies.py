@@ -33,7 +33,13 @@ def default_policy(policy: Object) -> Object:
 def _default_rule(rule: Object) -> Object:
     if not rule.get("ports"):
         return rule
-    return {**rule, "ports": [{**port, "protocol": port.get("protocol") or "TCP"} for port in rule["ports"]]}
+    return {
+        **rule,
+        "ports": [
+            {"protocol": "TCP", **{key: value for key, value in port.items() if value is not None}}
+            for port in rule["ports"]
+        ],
+    }
 
 
 def _peers(policy: Object) -> Iterator[Object]:

@@ -47,7 +47,7 @@ def validate_service(service: Object, old: Object = NO_META) -> list[FieldError]
     before = old.get("spec") or {}
     errors = _validate_annotations(service)
     errors += _validate_type(spec)
-    ports, headless = spec.get("ports") or (), is_headless(spec)
+    ports = spec.get("ports") or ()
     seen: set[str] = set()
     for at, port in enumerate(ports):
         errors += _validate_port(port, len(ports) > 1, seen, _SPEC.child("ports").index(at))
@@ -55,7 +55,7 @@ def validate_service(service: Object, old: Object = NO_META) -> list[FieldError]
         errors += metadata.validate_labels(spec["selector"], _SPEC.child("selector"))
     errors += _validate_affinity(spec)
     if spec.get("type") != "ExternalName":
-        errors += _validate_cluster_ips(spec, before, headless=headless)
+        errors += validate_cluster_ips(spec, before)
     errors += _validate_external_ips(spec, before)
     kind = spec.get("type") or ""
     if kind not in _TYPES:
@@ -138,7 +138,8 @@ def _validate_affinity(spec: Object) -> list[FieldError]:
     return errors
 
 
-def _validate_cluster_ips(spec: Object, before: Object, *, headless: bool) -> list[FieldError]:
+def validate_cluster_ips(spec: Object, before: Object) -> list[FieldError]:
+    """Complaints about the addresses and families of a service that is more than a name."""
     errors: list[FieldError] = []
     first, addresses = spec.get("clusterIP") or "", list(spec.get("clusterIPs") or ())
     families, policy = list(spec.get("ipFamilies") or ()), spec.get("ipFamilyPolicy")
@@ -171,7 +172,7 @@ def _validate_cluster_ips(spec: Object, before: Object, *, headless: bool) -> li
         return errors
     if len(addresses) > 1 and not dual_stack(addresses):
         errors.append(invalid(path, addresses, "may specify no more than one IP for each IP family"))
-    if not headless:
+    if not is_headless(spec):
         errors += _validate_families(addresses, families, path)
     return errors
 
