@@ -22,6 +22,7 @@ from anynode.api import resources
 from anynode.api.objects import Object, ObjectKey, key_of
 from anynode.api.resources import Catalogue, Resource
 from anynode.api.wire import ApiRequest, ApiResponse, User
+from anynode.apiserver.aggregation import FrontProxy
 from anynode.apiserver.audit import Auditor
 from anynode.apiserver.audit_log import AuditLog
 from anynode.apiserver.audit_policy import AuditPolicy
@@ -40,9 +41,10 @@ from anynode.apiserver.flow_control import GROUP as FLOW_GROUP
 from anynode.apiserver.flow_control import FlowControl
 from anynode.apiserver.forms import Forms
 from anynode.apiserver.health import Health
-from anynode.apiserver.identity import Authenticator, authenticated
+from anynode.apiserver.identity import Authenticator
 from anynode.apiserver.metrics import Metrics
 from anynode.apiserver.nodes import node_authorizer
+from anynode.apiserver.oidc_provider import OidcProvider
 from anynode.apiserver.outbound import Outbound, SlicesByService
 from anynode.apiserver.read import Reader
 from anynode.apiserver.replicas import Replicas
@@ -52,6 +54,7 @@ from anynode.apiserver.served import Served, ServedSet
 from anynode.apiserver.server import ApiServer, Handler
 from anynode.apiserver.state_routes import StateRoutes
 from anynode.apiserver.subresources import Routes, Subresources
+from anynode.apiserver.token_review import TokenReviewer
 from anynode.apiserver.write import Writer
 from anynode.registry.addresses import AddressPool, PortPool
 from anynode.registry.definition_store import DefinitionStore
@@ -69,7 +72,7 @@ from anynode.registry.watch_cache import ResourceCache, WatchCache
 from anynode.schema import types as type_table
 from anynode.schema.kinds.catalogue import rules_of
 from anynode.security.rbac import Policy
-from anynode.security.tokens import TokenInvalid, TokenIssuer, why_invalid
+from anynode.security.tokens import TokenIssuer
 from anynode.storage.types import Storage, StorageError
 
 logger = logging.getLogger(__name__)
@@ -128,8 +131,12 @@ class Assembly:
         tokens: TokenIssuer | None = None,
         connector: Connector | None = None,
         audit_log: AuditLog | None = None,
+        provider: OidcProvider | None = None,
+        front_proxy: FrontProxy | None = None,
     ) -> None:
-        """``connector``: without one there are no logs, exec, attach, port-forward and proxies."""
+        """``connector``: without one there are no logs, exec, attach, port-forward and proxies; ``front_proxy``:
+        without one aggregated API servers do not know who asks."""
+        self._front_proxy = front_proxy
         self.settings = settings or ApiServerSettings()
         self.clock = clock
         self.tokens = tokens
@@ -146,7 +153,7 @@ class Assembly:
         self.served = self._build_served()
         nodes = node_authorizer(self.served["", "v1", "pods"], self.served["", "v1", "persistentvolumes"], self.lookup)
         self.authorizer = Authorizer(self.policy, nodes)
-        slices = SlicesByService(self.served["discovery.k8s.io", "v1", "endpointslices"].store.cache)
+        slices = self._slices = SlicesByService(self.served["discovery.k8s.io", "v1", "endpointslices"].store.cache)
         self.outbound = Outbound(clock=clock, random=random, lookup=self.lookup, slices=slices)
         self.bodies = Bodies(self.types, self.catalogue)
         self.dynamic = DynamicAdmission(
@@ -178,6 +185,9 @@ class Assembly:
         for name, read in self.flows.gauges().items():
             self.metrics.gauge(name, read)
         self._deadlines = Deadlines(clock)
+        self._reviewer = TokenReviewer(
+            static=self.settings.static_tokens, issuer=tokens, lookup=self.lookup, clock=clock, provider=provider
+        )
         self.server = self._build_server()
 
     # --- building
@@ -232,17 +242,16 @@ class Assembly:
         subresources = Subresources(reader, writer, bodies, self.clock, self.tokens, budgets.store if budgets else None)
         ground = Ground(
             served=self.served, cache=self.cache, storage=self._storage, clock=self.clock, random=self._random,
-            tasks=self._tasks, outbound=self.outbound,
+            tasks=self._tasks, outbound=self.outbound, slices=self._slices, front_proxy=self._front_proxy,
         )  # fmt: skip
         self.extensions = Extensions(ground, bodies=bodies, reader=reader, writer=writer, subresources=subresources)
         discovery = Discovery(
             self._told(), tuple(self.served), f"{self.settings.host}:{self.settings.port}", self.extensions.versions
         )
-        self.extensions.listeners.append(discovery.changed)
-        self.extensions.listeners.append(self.dynamic.forget)
-        reviews = Reviews(bodies, self.authorizer, self._review_token, self.clock)
+        self.extensions.tell(discovery.changed)
+        self.extensions.tell(self.dynamic.forget)
+        reviews = Reviews(bodies, self.authorizer, self._reviewer.review, self.clock)
         unstored = {**reviews.handlers(self.catalogue), **self._unstored_handlers(subresources)}
-        settings = self.settings
         server = ApiServer(
             served=self.served,
             unstored=unstored,
@@ -251,7 +260,7 @@ class Assembly:
             paths={**Documents(self.catalogue, self.tokens).paths(), **self._state_paths()},
             reader=reader,
             writer=writer,
-            authenticator=Authenticator(settings.static_tokens, self._verify_token),
+            authenticator=Authenticator(self._reviewer.find),
             authorizer=self.authorizer,
             discovery=discovery,
             health=Health({"etcd": self._storage_trouble, "informer-sync": self._storage_trouble}),
@@ -261,6 +270,7 @@ class Assembly:
             auditor=self._auditor(bodies),
             random=self._random,
             find_custom=self.extensions.custom.find,
+            delegate=self.extensions.aggregation.delegate,
         )
         subresources.server = server
         return server
@@ -324,25 +334,6 @@ class Assembly:
         served = self.served.get((resource.group, resource.version, resource.plural))
         item = served.store.find(str(key)) if served is not None else None
         return item.object if item is not None else None
-
-    def _verify_token(self, token: str) -> User | None:
-        return self._review_token(token, ())[0]
-
-    def _review_token(self, token: str, audiences: Sequence[str]) -> tuple[User | None, Sequence[str], str]:
-        static = self.settings.static_tokens.get(token)
-        if static is not None:
-            return static, audiences, ""
-        if self.tokens is None:
-            return None, (), "invalid bearer token"
-        try:
-            claims = self.tokens.verify(token, audiences)
-        except TokenInvalid as error:
-            return None, (), _token_complaint(str(error))
-        wrong = why_invalid(claims, self.lookup, self.clock.now())
-        if wrong:
-            return None, (), _token_complaint(wrong)
-        wanted = audiences or self.tokens.audiences
-        return authenticated(claims.user()), [each for each in claims.audiences if each in wanted], ""
 
     def _admit_for(
         self,
@@ -413,12 +404,14 @@ class Assembly:
         if isinstance(services, ServiceStore):
             services.repair()
         settings = self.settings
-        bootstrap = Bootstrap(
-            self.served, settings.host, settings.port, settings.kubernetes_address, settings.client_ca
-        )
+        trust = dict(self._front_proxy.published()) if self._front_proxy is not None else {}
+        if settings.client_ca:
+            trust["client-ca-file"] = settings.client_ca
+        bootstrap = Bootstrap(self.served, settings.host, settings.port, settings.kubernetes_address, trust)
         if settings.bootstrap:
             fresh = not self.cache.revision
             await bootstrap.run(alone=not self._storage.shared)
+            await self.extensions.register()
             if fresh:
                 self.cache.forget_history()
         await self._tasks.__aenter__()
@@ -451,6 +444,7 @@ class Assembly:
         if self._replicas is not None:
             await self._replicas.leave()
         self.cache.close()
+        await self.extensions.close()
         await self.outbound.close()
 
     def _is_keeper(self) -> bool:
@@ -479,9 +473,3 @@ class Assembly:
                     await self._storage.compact(revision)
                 except StorageError as error:
                     logger.warning("history was not compacted and will be later", exc_info=error)
-
-
-def _token_complaint(why: str) -> str:
-    """What a token review says is wrong: all that was tried, or the one thing."""
-    plain = "invalid bearer token"
-    return plain if why in ("", plain) else f"[{plain}, {why}]"

@@ -31,10 +31,16 @@ class Bootstrap:
     """Creates what is missing."""
 
     def __init__(
-        self, served: Mapping[tuple[str, str, str], Served], host: str, port: int, address: str, client_ca: str = ""
+        self,
+        served: Mapping[tuple[str, str, str], Served],
+        host: str,
+        port: int,
+        address: str,
+        trust: Mapping[str, str] | None = None,
     ) -> None:
-        """``client_ca``: the authority of client certificates, published for who trusts whom this server trusts."""
-        self._client_ca = client_ca
+        """``trust``: the authorities of client certificates and of the front proxy, published for who trusts whom this
+        server trusts."""
+        self._trust = trust or {}
         self._served = served
         self._host = host
         self._port = port
@@ -49,9 +55,8 @@ class Bootstrap:
                 slot = (resource.group, resource.version, resource.plural)
                 if slot in self._served:
                     group.create_task(self._ensure(slot, obj))
-            if self._client_ca:
-                trust = {"metadata": CLIENT_TRUST, "data": {"client-ca-file": self._client_ca}}
-                group.create_task(self._ensure(("", "v1", "configmaps"), trust))
+            if self._trust:
+                group.create_task(self._publish_trust())
         await self._publish()
         if alone:
             await self.publish([f"{self._host}:{self._port}"])
@@ -70,6 +75,18 @@ class Bootstrap:
         except AlreadyExists:
             return False
         return True
+
+    async def _publish_trust(self) -> None:
+        slot, data = ("", "v1", "configmaps"), dict(self._trust)
+        if await self._ensure(slot, {"metadata": CLIENT_TRUST, "data": data}):
+            return
+
+        def told(old: Object | None) -> Object:
+            return {**(old or {}), "data": {**((old or {}).get("data") or {}), **data}}
+
+        key = f"{CLIENT_TRUST['namespace']}/{CLIENT_TRUST['name']}"
+        write = Write(user=SELF, manager="kube-apiserver")
+        await self._served[slot].store.update(key, told, write, rules=PLAIN_UPDATE)
 
     # --- the service that leads to this server
 

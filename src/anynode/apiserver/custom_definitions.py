@@ -27,7 +27,7 @@ from anynode.registry.definitions import TERMINATING
 from anynode.registry.deletion import DeleteOptions, timestamp
 from anynode.registry.items import CacheEvent
 from anynode.registry.store import ResourceStore, UpdateRules, Write
-from anynode.schema import fields
+from anynode.schema import fields, metadata_order
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def _unjudged(_new: Object, _old: Object) -> Sequence[fields.FieldError]:
     return ()
 
 
-_RULES = UpdateRules(prepare=_kept, validate=_unjudged)
+_RULES = UpdateRules(prepare=_kept, validate=_unjudged, order=metadata_order.CUSTOM)
 
 
 class Definitions:

@@ -16,6 +16,7 @@ from anynode.aio.backoff import Backoff
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api.objects import Object, get_path, meta
+from anynode.api.resources import GroupVersion
 from anynode.apiserver import custom_discovery, custom_forms
 from anynode.apiserver.bodies import Bodies
 from anynode.apiserver.conversion_webhook import WebhookConverter
@@ -152,6 +153,14 @@ class CustomResources:
     def versions(self) -> Iterable[ServedVersion]:
         """What discovery tells."""
         return custom_discovery.versions(self.definitions())
+
+    def group_versions(self) -> Iterable[GroupVersion]:
+        """Every group version a definition wants served."""
+        return {
+            GroupVersion(crd["spec"]["group"], version)
+            for crd in self.definitions()
+            for version in definitions.served_versions(crd)
+        }
 
     # --- serving
 

@@ -9,14 +9,18 @@ import dataclasses
 import random
 from collections.abc import Callable, Sequence
 
+from anynode.aio.backoff import Backoff
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
+from anynode.api.resources import GroupVersion
+from anynode.apiserver.aggregation import Aggregation, FrontProxy
+from anynode.apiserver.api_service_controllers import Registration, RemoteServices
 from anynode.apiserver.bodies import Bodies
 from anynode.apiserver.custom_definitions import Definitions
 from anynode.apiserver.custom_resources import CustomResources
 from anynode.apiserver.custom_routes import CustomRouting
 from anynode.apiserver.discovery import Versions
-from anynode.apiserver.outbound import Outbound
+from anynode.apiserver.outbound import Outbound, SlicesByService
 from anynode.apiserver.read import Reader
 from anynode.apiserver.served import ServedSet
 from anynode.apiserver.subresources import Subresources
@@ -24,6 +28,10 @@ from anynode.apiserver.write import Writer
 from anynode.registry.watch_cache import WatchCache
 from anynode.storage.types import Storage
 
+_AGAIN = Backoff(first_seconds=1, most_seconds=30)
+SERVICES = ("", "v1", "services")
+SLICES = ("discovery.k8s.io", "v1", "endpointslices")
+API_SERVICES = ("apiregistration.k8s.io", "v1", "apiservices")
 DEFINITIONS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 
 
@@ -38,6 +46,8 @@ class Ground:
     random: random.Random
     tasks: Supervisor
     outbound: Outbound
+    slices: SlicesByService
+    front_proxy: FrontProxy | None
 
 
 class Extensions:
@@ -64,18 +74,44 @@ class Extensions:
             tasks=ground.tasks,
         )
         self.definitions = Definitions(store, self.custom, ground.clock, ground.tasks)
+        services = ground.served[API_SERVICES].store
+        self.aggregation = Aggregation(
+            services.cache, clock=ground.clock, outbound=ground.outbound, credentials=ground.front_proxy
+        )
+        builtin = {GroupVersion(group, version) for group, version, _ in ground.served}
+        self.registration = Registration(services, builtin, self.custom.group_versions)
+        self.custom.listeners.append(self.registration.changed)
+        self.remote = RemoteServices(
+            services,
+            self.aggregation,
+            services=ground.served[SERVICES].store,
+            slices=ground.slices,
+            clock=ground.clock,
+            tasks=ground.tasks,
+        )
+        self.remote.follow(ground.served[SLICES].store)
 
     @property
     def versions(self) -> Sequence[Versions]:
         """Who tells discovery what is served beside the built-in groups."""
-        return (self.custom.versions,)
+        return (self.custom.versions, self.remote.versions)
 
-    @property
-    def listeners(self) -> list[Callable[[], None]]:
-        """Told whenever what is served may have changed."""
-        return self.custom.listeners
+    def tell(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` whenever what is served may have changed."""
+        for listeners in (self.custom.listeners, self.aggregation.listeners, self.remote.listeners):
+            listeners.append(changed)
+
+    async def register(self) -> None:
+        """Make the APIServices of built-in groups exist."""
+        await self.registration.register_builtin()
 
     def start(self) -> None:
         """The caches are filled: look at what is there, and follow."""
         self.definitions.begin()
+        self.aggregation.begin()
+        self.remote.begin()
         self._tasks.start("definitions", self.definitions.run)
+        self._tasks.start("apiservices", self.registration.run, restart=_AGAIN)
+
+    async def close(self) -> None:
+        await self.aggregation.close()

@@ -22,6 +22,7 @@ from anynode.aio import tls
 from anynode.aio.clock import Clock
 from anynode.aio.http_server import HttpServer
 from anynode.aio.tasks import Supervisor
+from anynode.apiserver.aggregation import FrontProxy
 from anynode.apiserver.assembly import ApiServerSettings, Assembly
 from anynode.apiserver.connect import Connector
 from anynode.apiserver.http import MOST_BODY_BYTES, HttpAdapter, too_large
@@ -40,6 +41,7 @@ from anynode.storage.types import Storage
 logger = logging.getLogger(__name__)
 
 KUBELET_CLIENT = "kube-apiserver-kubelet-client"
+FRONT_PROXY = "front-proxy-client"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 NAMES = (
     "localhost",
@@ -99,6 +101,7 @@ class ApiServerProcess:
                 settings=settings,
                 tokens=tokens,
                 connector=connector,
+                front_proxy=self._front_proxy(),
             )
             await stack.enter_async_context(self.assembly)
             adapter = HttpAdapter(self.assembly.server, strangers=frozenset({KUBELET_CLIENT}))
@@ -142,6 +145,12 @@ class ApiServerProcess:
         for context, make in self._contexts:
             pair = make()
             tls.load_pair(context, pair.certificate, pair.key)
+
+    def _front_proxy(self) -> FrontProxy:
+        """What this server shows aggregated ones; signed by an authority that signs for nobody else."""
+        authority = CertificateAuthority.load_or_create(self._pki / "front-proxy", self._clock)
+        pair = authority.client_certificate(FRONT_PROXY)
+        return FrontProxy(certificate=pair.certificate, key=pair.key, authority=authority.certificate, name=FRONT_PROXY)
 
     def _connector(self) -> Connector:
         """Connections to kubelets show a certificate of this authority and, as upstream, take the kubelet's unseen."""
