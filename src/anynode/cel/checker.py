@@ -34,6 +34,7 @@ _LITERALS: dict[type, Type] = {
     bool: types.BOOL, int: types.INT, Uint: types.UINT, float: types.DOUBLE, str: types.STRING, bytes: types.BYTES,
     type(None): types.NULL, Timestamp: types.TIMESTAMP, Duration: types.DURATION,
 }  # fmt: skip
+_SCALARS = frozenset({"bool", "bytes", "double", "int", "null_type", "string", "uint", "list", "map"})
 _WELL_KNOWN = frozenset({Kind.TIMESTAMP, Kind.DURATION, Kind.DYN, Kind.NULL})
 
 
@@ -279,8 +280,7 @@ class Checker:
             return current
         if self._assignable(previous, current):
             return previous if is_less_specific(previous, current) else current
-        self._complain(node.offset, f"expected type '{formatted(previous)}' but found '{formatted(current)}'")
-        return types.ERROR
+        return types.DYN  # told apart afterwards, by ``literal_checks``
 
     def _map(self, node: MapNode) -> None:
         key: Type | None = None
@@ -317,7 +317,9 @@ class Checker:
     def _struct_entry(self, entry: Entry, of: Type, name: str) -> None:
         self._check(entry.value)
         wanted = types.ERROR
-        if of.kind == Kind.ERROR:
+        if of.kind == Kind.ERROR and name in _SCALARS:
+            self._complain(entry.offset, f"undefined field '{entry.field}'")
+        elif of.kind == Kind.ERROR:
             self._complain(entry.offset, f"unexpected failed resolution of '{name}'")
         else:
             wanted = self._field_type(entry.offset, of, entry.field) or types.ERROR

@@ -291,7 +291,10 @@ class Estimator:
         key = None if entries is None else entries.key
         value = None if entries is None else entries.value
         if node.variable2:
-            self._push(node.variable, _Local((*path, "@indices" if of_list else "@keys"), key, None))
+            step = "@indices" if of_list else "@keys"
+            if len(path) & (len(path) - 1):  # upstream's two paths share memory then, and the second one wins
+                step = "@items" if of_list else "@values"
+            self._push(node.variable, _Local((*path, step), key, None))
             self._push(node.variable2, _Local((*path, "@items" if of_list else "@values"), value, None))
         else:
             step = "@items" if of_list else "@keys"

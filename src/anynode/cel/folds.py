@@ -186,15 +186,35 @@ def _binary(body: Callable[..., Any], left: Run, right: Run, charge: Charge | in
         fixed = charge
 
         def run_fixed(frame: Frame) -> Any:
-            result = body(left(frame), right(frame))
+            try:
+                one = left(frame)
+            except CelEvaluationError:
+                _or_none(right, frame)
+                frame[0] += fixed
+                raise
+            try:
+                other = right(frame)
+            except CelEvaluationError:
+                frame[0] += fixed
+                raise
             frame[0] += fixed
-            return result
+            return body(one, other)
 
         return run_fixed
     priced = charge
 
     def run(frame: Frame) -> Any:
-        one, other = left(frame), right(frame)
+        try:
+            one = left(frame)
+        except CelEvaluationError:
+            _or_none(right, frame)
+            frame[0] += 1
+            raise
+        try:
+            other = right(frame)
+        except CelEvaluationError:
+            frame[0] += 1
+            raise
         result = body(one, other)
         frame[0] += priced((one, other), result)
         if frame[0] > frame[1]:

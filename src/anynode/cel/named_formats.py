@@ -19,8 +19,8 @@ from anynode.cel.values import NONE, Optional
 
 _UUID = re.compile(r"(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\Z")
 _CLOCK = re.compile(r"([0-9]{2}):([0-9]{2}):([0-9]{2})(?:.[0-9]+)?(?:z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
-_DATE_TIME_SIZE = 76
-_UUID_SIZE = 74
+_DATE_TIME_SIZE = 71
+_UUID_SIZE = 70
 
 Judge = Callable[[str], Sequence[str]]
 

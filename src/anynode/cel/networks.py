@@ -274,7 +274,10 @@ def _prefix_of(value: Any) -> Cidr:
 
 
 def _contains_ip(cidr: Any, other: Any) -> bool:
-    address = _address(_ip(other) if type(other) is str else other)
+    try:
+        address = _address(_ip(other) if type(other) is str else other)
+    except CelEvaluationError:
+        raise no_overload() from None  # upstream loses what is wrong with the text
     return _prefix_of(cidr).contains(address, address.max_prefixlen)
 
 

@@ -19,6 +19,8 @@ from anynode.cel.values import LISTS, ListView, Optional, Uint, kind_name, size_
 
 MIN_INT, MAX_INT, MAX_UINT = -(2**63), 2**63 - 1, 2**64 - 1
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_PLAIN_DIGITS = 6
+"""From this power of ten on Go writes an exponent."""
 _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?|nan)", re.ASCII | re.IGNORECASE
 )
@@ -43,7 +45,7 @@ def _uint(number: int) -> Uint:
 def _duration(nanos: int) -> Duration:
     if MIN_INT <= nanos <= MAX_INT:
         return Duration(nanos)
-    raise CelEvaluationError("duration overflow")
+    raise CelEvaluationError("integer overflow")
 
 
 def _timestamp(nanos: int, offset: int) -> Timestamp:
@@ -218,11 +220,7 @@ def contains(element: Any, container: Any) -> bool:
 
 
 def _not_convertible(value: Any, to: str) -> CelEvaluationError:
-    return CelEvaluationError(f"type conversion error from '{_shown(kind_name(value))}' to '{to}'")
-
-
-def _shown(kind: str) -> str:
-    return {"google.protobuf.Timestamp": "timestamp", "google.protobuf.Duration": "duration"}.get(kind, kind)
+    return CelEvaluationError(f"type conversion error from '{kind_name(value)}' to '{to}'")
 
 
 def to_int(value: Any) -> Any:
@@ -322,7 +320,7 @@ def double_text(value: float) -> str:
     if not figures:
         return f"{sign}0"
     power = point - 1
-    if power < -4 or power >= 21:
+    if power < -4 or power >= _PLAIN_DIGITS:
         tail = f".{figures[1:]}" if len(figures) > 1 else ""
         return f"{sign}{figures[0]}{tail}e{'-' if power < 0 else '+'}{abs(power):02d}"
     if point <= 0:
@@ -363,7 +361,7 @@ def to_timestamp(value: Any) -> Any:
         try:
             found = parse_timestamp(value)
         except ValueError:
-            raise _not_convertible(value, "timestamp") from None
+            raise _not_convertible(value, "google.protobuf.Timestamp") from None
         return _timestamp(found.nanos, found.offset_seconds)
     raise no_overload()
 
@@ -377,7 +375,7 @@ def to_duration(value: Any) -> Any:
         try:
             return parse_duration(value)
         except ValueError:
-            raise _not_convertible(value, "duration") from None
+            raise _not_convertible(value, "google.protobuf.Duration") from None
     raise no_overload()
 
 
@@ -445,5 +443,5 @@ FUNCTIONS: dict[str, Function] = {
     "value": _value, "hasValue": _has_value, "optional.unwrap": _unwrap, "unwrapOpt": _unwrap,
     "@not_strictly_false": lambda value: value is not False,
 }  # fmt: skip
-CONVERSIONS = frozenset({"bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "uint"})
+CONVERSIONS = frozenset({"bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"})
 """Functions whose call on a constant is one itself."""

@@ -60,6 +60,10 @@ class Semver:
     def __hash__(self) -> int:
         return hash(self._key())
 
+    def __repr__(self) -> str:
+        pre = ".".join(map(str, self.prerelease))
+        return ".".join(map(str, self.numbers)) + (f"-{pre}" if pre else "")
+
 
 def _quantity(text: Any) -> QuantityValue:
     if type(text) is not str:

@@ -142,7 +142,7 @@ def _viewed(index: int, of: Type, *, viewed: bool) -> Run:
 def qualified(root: Run, qualifiers: Sequence[Qualifier], *, base: int, test: bool) -> Run:
     """An operand with selections applied; with ``test`` the last one only asked for."""
     if not qualifiers:
-        return root
+        return _priced(root, base)
     last = len(qualifiers) - 1
 
     def run(frame: Frame) -> Any:
@@ -169,6 +169,14 @@ def qualified(root: Run, qualifiers: Sequence[Qualifier], *, base: int, test: bo
                 frame[0] += 1
                 value = get(value, key)
         return Optional(value) if maybe else value
+
+    return run
+
+
+def _priced(root: Run, cost: int) -> Run:
+    def run(frame: Frame) -> Any:
+        frame[0] += cost
+        return root(frame)
 
     return run
 

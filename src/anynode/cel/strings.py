@@ -265,7 +265,7 @@ def _decimal(letter: str, value: float, precision: int) -> str:
     mantissa, _, exponent = f"{value:.{precision}e}".partition("e")
     digits = str(abs(int(exponent))).rjust(2, "0")
     raised = digits.translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{mantissa}\u202f×\u202f10{'⁻' if exponent.startswith('-') else ''}{raised}"
+    return f"{mantissa}×10{'⁻' if exponent.startswith('-') else ''}{raised}"
 
 
 def _string(value: Any) -> str | None:

@@ -11,6 +11,8 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from anynode.cel.escaping import RESERVED
+
 
 class Kind(enum.IntEnum):
     UNSPECIFIED = 0
@@ -128,6 +130,8 @@ class ObjectType(Type):
         found = self._fields.get(name)
         if found is None and self._lookup is not None and name not in self._fields:
             found = self._fields[name] = self._lookup(name)
+        if found is None and name in RESERVED:
+            return self.field(f"__{name}__")
         return found
 
 
