@@ -258,7 +258,9 @@ class ControlPlane:
                 directory=self.directory,
                 host=settings.host,
                 port=settings.port,
-                settings=ApiServerSettings(service_network=network or own_service_network(self.directory)),
+                settings=ApiServerSettings(
+                    service_network=network or own_service_network(self.directory), check_policy_types=True
+                ),
                 pki=settings.cert_dir,
             )
         )

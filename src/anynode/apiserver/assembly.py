@@ -105,6 +105,8 @@ class ApiServerSettings:
     """Where clients reach the server, told in discovery and in the ``kubernetes`` endpoints."""
     port: int = 6443
     event_seconds: float = 3600.0
+    check_policy_types: bool = False
+    """Whether to write the status of ValidatingAdmissionPolicies, as upstream's controller manager does."""
     static_tokens: Mapping[str, User] = dataclasses.field(default_factory=dict)
     bootstrap: bool = True
     audit_policy: AuditPolicy | None = None
@@ -432,6 +434,8 @@ class Assembly:
         )
         self._tasks.start("events", expiry.run)
         self._tasks.start("compaction", self._compact)
+        if settings.check_policy_types:
+            self._tasks.start("policy types", self.dynamic.policy_status(self.server.handle).run)
         self._tasks.start("deadlines", self._deadlines.run)
         if self.settings.bootstrap:
             self._tasks.start("flows", self.flows.run)

@@ -20,10 +20,15 @@ from anynode.admission.webhooks_client import Caller
 from anynode.api.objects import Object
 from anynode.api.resources import GroupVersion, Resource
 from anynode.apiserver.bodies import Bodies
+from anynode.apiserver.policy_status import Apply, PolicyStatus
 from anynode.apiserver.served import Served
 from anynode.apiserver.shapes import Find, ServedShapes
+from anynode.cel.types import Type
 from anynode.registry.items import CacheEvent
 from anynode.registry.watch_cache import ResourceCache
+from anynode.schema.custom.cel_types import declared
+from anynode.schema.custom.custom_type import CustomType
+from anynode.schema.policy_types import builtin_type
 
 GROUP = ("admissionregistration.k8s.io", "v1")
 ResourceOf = Callable[[str, str], Resource | None]
@@ -75,6 +80,9 @@ class DynamicAdmission:
         builtin = tuple(served.values())
         shapes = ServedShapes(find, lambda: builtin, bodies, lookup)
         self._served = served
+        self._find = find
+        self._resource_of = resource_of
+        self._bodies = bodies
         self._mutating = Webhooks(shapes)
         self._validating = Webhooks(shapes)
         self._mutating_policies: Policies[MutatingPolicy] = Policies(shapes, MutatingPolicy)
@@ -105,6 +113,23 @@ class DynamicAdmission:
         }
         for plural, (put, remove) in ways.items():
             _follow(self._served[(*GROUP, plural)].store.cache, put, remove)
+
+    def policy_status(self, apply: Apply) -> PolicyStatus:
+        """What checks policies against the types they name; ``apply`` answers a request."""
+        cache = self._served[(*GROUP, "validatingadmissionpolicies")].store.cache
+        return PolicyStatus(cache, at=self._resource_at, type_of=self._type_of, apply=apply)
+
+    def _resource_at(self, group: str, version: str, plural: str) -> Resource | None:
+        found = self._find(group, version, plural)
+        return None if found is None else found.resource
+
+    def _type_of(self, api_version: str, kind: str) -> Type | None:
+        """What expressions may ask of a kind's objects."""
+        resource = self._resource_of(api_version, kind)
+        custom = self._bodies.custom.get((api_version, kind)) if resource is not None else None
+        if isinstance(custom, CustomType):
+            return None if custom.node is None else declared(custom.node, root=True, name=kind)
+        return builtin_type(self._bodies.types, api_version, kind)
 
     def forget(self) -> None:
         """The resources served have changed: rules may name other versions now."""
