@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from anynode.admission.chain import Lookup, Plugin
 from anynode.admission.expressions import Decide, Evaluator
 from anynode.admission.policies import Judge, Policies
+from anynode.admission.policies_access import PolicyParamAccess
 from anynode.admission.policies_mutating import MutatingPolicies, MutatingPolicy
 from anynode.admission.policies_params import Params
 from anynode.admission.policies_validating import ValidatingPolicies, ValidatingPolicy
@@ -90,6 +91,7 @@ class DynamicAdmission:
         evaluator = Evaluator(decide)
         judge = Judge(lookup=lookup, shapes=shapes, params=Params(ServedParams(find, resource_of)))
         self.plugins: Sequence[Plugin] = (
+            PolicyParamAccess(lookup, resource_of, decide),
             MutatingPolicies(self._mutating_policies, judge, evaluator, shapes),
             MutatingWebhooks(
                 self._mutating, caller=caller, lookup=lookup, shapes=shapes, evaluator=evaluator, chance=chance
