@@ -100,7 +100,7 @@ class Bodies:
             checked, unknown = custom.checked(obj)
         except decode.DecodeError as error:
             raise errors.BadRequest(f"{what}{error}") from error
-        report(decode.in_document_order(request.body, [*complaints, *unknown]), validation, warnings, what)
+        report([*complaints, *unknown], validation, warnings, what)
         return checked
 
     def checked(

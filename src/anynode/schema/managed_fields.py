@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from anynode.api import errors, formats
@@ -17,7 +17,7 @@ from anynode.api.objects import Object, meta
 from anynode.schema import applying, field_sets, typed
 from anynode.schema.comparison import Change, compare
 from anynode.schema.field_sets import LEAF, Node
-from anynode.schema.shapes import Shape, field_set, shapes
+from anynode.schema.shapes import Shape, ShapeError, field_set, shapes
 from anynode.schema.types import Types
 
 Entry = Object
@@ -66,23 +66,33 @@ def reset_paths(kind: str, subresource: str, types: Types, type_name: str) -> Pa
 class OwnedType:
     """A type that is in no table: its shape with all (``plain``) and without what nobody owns (``root``).
 
-    ``reset``: subresource -> the fields its endpoint puts back.
+    ``reset``: subresource -> the fields its endpoint puts back. ``sibling``: the type in another version (apiVersion),
+    None where there is no such version any more.
     """
 
     kind: str
     plain: Shape
     root: Shape
     reset: Mapping[str, Paths]
+    sibling: Callable[[str], OwnedType | None] | None = None
     endpoints: dict[tuple[str, str], _Endpoint] = dataclasses.field(default_factory=dict)
 
 
 class _Endpoint:
     """What is the same for all objects of one write endpoint."""
 
-    __slots__ = ("api_version", "empty", "plain", "reset", "shape", "subresource")
+    __slots__ = ("api_version", "empty", "plain", "reset", "shape", "sibling", "subresource")
 
     def __init__(
-        self, api_version: str, subresource: str, *, shape: Shape, plain: Shape, empty: Object, reset: Paths
+        self,
+        api_version: str,
+        subresource: str,
+        *,
+        shape: Shape,
+        plain: Shape,
+        empty: Object,
+        reset: Paths,
+        sibling: Callable[[str], OwnedType | None] | None = None,
     ) -> None:
         self.api_version = api_version
         self.subresource = subresource
@@ -90,6 +100,7 @@ class _Endpoint:
         self.plain = plain
         self.empty = empty
         self.reset = reset
+        self.sibling = sibling
 
     def filtered(self, node: Node) -> Node:
         return field_sets.without_paths(node, self.reset)
@@ -127,6 +138,7 @@ def _own_endpoint(api_version: str, owned: OwnedType, subresource: str) -> _Endp
             plain=owned.plain,
             empty={"metadata": {}},
             reset=owned.reset.get(subresource, ()),
+            sibling=owned.sibling,
         )
     return found
 
@@ -199,6 +211,24 @@ def _time_text(time: datetime.datetime | str) -> str:
     return time if isinstance(time, str) else formats.format_time(time)
 
 
+def _convertible(endpoint: _Endpoint, entries: list[Entry], writer: tuple[str, ...], new: Object) -> list[Entry]:
+    """The entries of versions that there still are; raises ``ShapeError`` where ``new`` does not fit one of them."""
+    if endpoint.sibling is None:
+        return entries
+    kept: list[Entry] = []
+    for entry in entries:
+        version = entry.get("apiVersion") or ""
+        if version != endpoint.api_version and identity(entry) != writer:
+            other = endpoint.sibling(version)
+            if other is None:
+                continue
+            wrong = applying.validate(other.plain, new)
+            if wrong:
+                raise ShapeError(wrong[0])
+        kept.append(entry)
+    return kept if len(kept) < len(entries) else entries
+
+
 # Ordinary writes
 
 
@@ -223,6 +253,10 @@ def updated(
     entries = _current(before, new, subresource)
     if not entries and meta(before).get("uid"):
         return []
+    try:
+        entries = _convertible(endpoint, entries, (manager or "unknown", operation, api_version, subresource), new)
+    except ShapeError:
+        return []  # as upstream forgets who owns what where it cannot tell
     result = _update(endpoint, before, new, entries, manager or "unknown", operation, _time_text(time))
     return result if result is entries else _sorted(_capped(result))
 
@@ -357,6 +391,10 @@ def apply(
     if last is not None:
         said = field_set(endpoint.plain, config)  # with the name, which nobody owns but which must stay
         merged = _pruned(endpoint.plain, merged, _fields(last), [said, *map(_fields, others)])
+    try:
+        others = _convertible(endpoint, others, writer, merged)
+    except ShapeError as error:
+        raise errors.ApiError(f"failed to convert new object: {error}", code=500, reason="") from error
     added, removed, modified = endpoint.change(before, merged)
     changed = field_sets.union(added or LEAF, modified or LEAF)
     if not force:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from anynode.api.objects import Object
 from anynode.cel import errors, types
-from anynode.cel.environment import Environment, Program
+from anynode.cel.environment import Environment, Program, Sizer, sizes_of
 from anynode.schema.custom.cel_types import MOST_REQUEST_BYTES
 from anynode.schema.custom.field_paths import FieldPathError, valid_field_path
 from anynode.schema.custom.structural import Structural
@@ -44,7 +44,10 @@ def compile_rules(node: Structural, declared: types.Type, rules: Sequence[Object
     cardinality = MOST_REQUEST_BYTES // (declared.min_serialized_size + 1)
     plain = _lazily(lambda: Environment.kubernetes({SELF: declared, OLD_SELF: declared}))
     optional = _lazily(lambda: Environment.kubernetes({SELF: declared, OLD_SELF: types.optional_of(declared)}))
-    return [_compiled(rule, node, optional if rule.get("optionalOldSelf") else plain, cardinality) for rule in rules]
+    sizer = sizes_of(declared)
+    return [
+        _compiled(rule, node, optional if rule.get("optionalOldSelf") else plain, cardinality, sizer) for rule in rules
+    ]
 
 
 def _lazily(make: Callable[[], Environment]) -> Callable[[], Environment]:
@@ -58,7 +61,9 @@ def _lazily(make: Callable[[], Environment]) -> Callable[[], Environment]:
     return get
 
 
-def _compiled(rule: Object, node: Structural, environment: Callable[[], Environment], cardinality: int) -> CompiledRule:
+def _compiled(
+    rule: Object, node: Structural, environment: Callable[[], Environment], cardinality: int, sizer: Sizer
+) -> CompiledRule:
     text = rule.get("rule") or ""
     if not text.strip():
         return CompiledRule(source=rule)
@@ -70,7 +75,7 @@ def _compiled(rule: Object, node: Structural, environment: Callable[[], Environm
         source=rule,
         program=program,
         uses_old_self=OLD_SELF in program.variables_used,
-        cost=program.estimate().max,
+        cost=program.estimate(sizer).max,
         cardinality=cardinality,
         path=_normalized(rule, node),
     )
@@ -81,7 +86,7 @@ def _compiled(rule: Object, node: Structural, environment: Callable[[], Environm
         message = environment().compile(said, returns=(types.STRING,))
     except errors.CelError as error:
         return dataclasses.replace(compiled, message_error=_message_error(error), path="")
-    return dataclasses.replace(compiled, message=message, message_cost=message.estimate().max)
+    return dataclasses.replace(compiled, message=message, message_cost=message.estimate(sizer).max)
 
 
 def _normalized(rule: Object, node: Structural) -> str:

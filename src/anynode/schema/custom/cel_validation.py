@@ -25,7 +25,6 @@ from anynode.schema.custom.wording import child, invalid
 from anynode.schema.fields import FieldError
 
 _LONGEST_MESSAGE = 5 * 1024
-_PER_CALL = "operation cancelled: actual cost limit exceeded"
 _SPENT = "validation failed due to running out of cost budget, no further validation rules will be run"
 
 
@@ -185,7 +184,7 @@ class _Run:
         try:
             return program.evaluate(bindings, budget=self._budget) is True
         except CostExceeded as error:
-            if not str(error).startswith(_PER_CALL):
+            if self._budget.remaining <= 0:
                 self._stop(path, kind, _SPENT)
             text = "no further validation rules will be run due to call cost exceeds limit for rule"
             self._stop(path, kind, f"'{error}': {text}: {said}")
@@ -214,10 +213,10 @@ class _Run:
         if rule.message is not None:
             try:
                 found = rule.message.evaluate(bindings, budget=self._budget)
-            except CostExceeded as error:
+            except CostExceeded:
                 text = "messageExpression evaluation failed due to running out of cost budget, no further validation "
                 text += "rules will be run"
-                if str(error).startswith(_PER_CALL):
+                if self._budget.remaining > 0:
                     shown = wording.go_quoted(rule.source.get("messageExpression") or "")
                     text = "no further validation rules will be run due to call cost exceeds limit for "
                     text += f"messageExpression: {shown}"

@@ -19,6 +19,7 @@ from anynode.schema.custom.openapi import Published
 from anynode.schema.custom.ownership import owned_type
 from anynode.schema.custom.pruning import coerced, defaulted, pruned, read_metadata
 from anynode.schema.custom.structural import Structural, structural
+from anynode.schema.managed_fields import OwnedType
 from anynode.schema.rules import KindRules
 
 VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
@@ -50,6 +51,7 @@ class CustomType:
             kind=self.resource.kind,
             preserves=self.preserves,
             status=self.resource.subresource("status") is not None,
+            sibling=_Siblings(crd, version["name"]),
         )
         """What ``managed_fields`` takes in place of the type table (with an empty ``type_name``)."""
         self.judge = CustomRules(self.resource, version, self.node, raw)
@@ -105,6 +107,27 @@ class CustomType:
         if not meta(found).get("generation"):
             found = {**found, "metadata": {**meta(found), "generation": 1}}
         return self.defaulted(found)
+
+
+class _Siblings:
+    """The other versions of a definition as server-side apply sees them, each made when first asked for."""
+
+    def __init__(self, crd: Object, own: str) -> None:
+        spec = crd["spec"]
+        self._kind, self._preserves = str(_names(crd)["kind"]), bool(spec.get("preserveUnknownFields"))
+        self._versions: dict[str, Object] = {
+            f"{spec['group']}/{each['name']}": each for each in spec.get("versions") or () if each["name"] != own
+        }
+        self._made: dict[str, OwnedType] = {}
+
+    def __call__(self, api_version: str) -> OwnedType | None:
+        version, found = self._versions.get(api_version), self._made.get(api_version)
+        if found is None and version is not None:
+            raw = (version.get("schema") or {}).get("openAPIV3Schema")
+            node = None if raw is None else structural(raw)
+            found = owned_type(node, kind=self._kind, preserves=self._preserves, status=False)
+            self._made[api_version] = found
+        return found
 
 
 def _names(crd: Object) -> Object:

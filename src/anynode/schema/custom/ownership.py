@@ -6,6 +6,8 @@ What the schema leaves open is deduced from the values: maps merge, lists are ta
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from anynode.schema import types
 from anynode.schema.custom.structural import Structural
 from anynode.schema.managed_fields import OwnedType, Paths
@@ -29,7 +31,14 @@ _ALL_BUT_STATUS: Paths = (("metadata",), ("spec",))
 _PLAIN_FORMATS = ("", "byte")
 
 
-def owned_type(node: Structural | None, *, kind: str, preserves: bool, status: bool) -> OwnedType:
+def owned_type(
+    node: Structural | None,
+    *,
+    kind: str,
+    preserves: bool,
+    status: bool,
+    sibling: Callable[[str], OwnedType | None] | None = None,
+) -> OwnedType:
     """The type of whole objects; ``status``: there is a status subresource."""
     reset = {"": _STATUS if status else (), "status": _ALL_BUT_STATUS if status else (), "scale": ()}
     builtin = shapes(types.builtin())
@@ -38,7 +47,7 @@ def owned_type(node: Structural | None, *, kind: str, preserves: bool, status: b
         plain.fields = {"metadata": ("f:metadata", builtin.of(_OBJECT_META))}
     else:
         plain = _shape(node, preserves=preserves, embedded=True)
-    return OwnedType(kind=kind, plain=plain, root=without_server_fields(plain), reset=reset)
+    return OwnedType(kind=kind, plain=plain, root=without_server_fields(plain), reset=reset, sibling=sibling)
 
 
 def _shape(node: Structural, *, preserves: bool, embedded: bool = False) -> Shape:
