@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check unit e2e bench clean
+.PHONY: demo test check unit e2e soak bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/hello/run.py
@@ -23,6 +23,9 @@ unit: $(VENV)/.installed-dev
 
 e2e: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q tests/e2e
+
+soak: $(VENV)/.installed-dev
+	ANYNODE_SOAK_SECONDS=$${SECONDS:-600} $(BIN)/python -m pytest -q tests/e2e/test_replicas.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench

@@ -21,7 +21,7 @@ import heapq
 import logging
 import ssl
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,7 +55,6 @@ FIRST_REVISION = 1
 """What an empty etcd says; the first write makes 2."""
 PAGE = 1_000
 START_SECONDS = 10.0
-"""How long opening may look for an etcd that answers."""
 OUTAGE_SECONDS = 5.0
 """How long requests wait for a lost connection to come back."""
 REQUEST_SECONDS = 15.0
@@ -73,6 +72,8 @@ class EtcdSettings:
     root: str = ROOT
     """What keys of ours begin with; replaced by ``prefix``."""
     tls: ssl.SSLContext | None = None
+    start_seconds: float = START_SECONDS
+    """How long opening may look for a server that answers."""
 
 
 class EtcdStorage:
@@ -121,7 +122,7 @@ class EtcdStorage:
             stack.callback(self._close)
             tasks.start("connection", self._stay_connected)
             try:
-                async with asyncio.timeout(START_SECONDS):
+                async with asyncio.timeout(self._settings.start_seconds):
                     await self._connected.wait()
             except TimeoutError as error:
                 raise self._unavailable() from error
@@ -266,7 +267,13 @@ class EtcdStorage:
         events, self._parts = self._parts + answer.events if self._parts else answer.events, []
         if not events:
             return
-        changes = [change for event in events if (change := self._heard(event)) is not None]
+        changes: list[Change] = []
+        latest: dict[str, Record] = {}
+        for event in events:
+            change = self._heard(event, latest)
+            if change is not None:
+                changes.append(change)
+                latest[change.record.key] = change.record
         newest = Revision(events[-1].kv.mod_revision)
         if changes:
             self._committed.apply(changes)
@@ -275,8 +282,11 @@ class EtcdStorage:
             self._hub.progress(newest)
         self._arrived()
 
-    def _heard(self, event: messages.Event) -> Change | None:
-        """The change an event is for the mirror; None for other people's keys and for what is known."""
+    def _heard(self, event: messages.Event, latest: Mapping[str, Record]) -> Change | None:
+        """The change an event is for the mirror; None for other people's keys and for what is known.
+
+        ``latest``: the states earlier events of the same message made, which the mirror does not have yet.
+        """
         kv = event.kv
         if not kv.key.startswith(self._first):
             if kv.key == COMPACT_KEY and not event.deleted:
@@ -287,7 +297,7 @@ class EtcdStorage:
         key = self._name(kv.key)
         revision = Revision(kv.mod_revision)
         if event.deleted:
-            gone = self._committed.get(key)
+            gone = latest.get(key) or self._committed.get(key)
             if gone is None:
                 return None
             return Change(revision, Record(key, gone.value, gone.create_revision, revision), None, deleted=True)
@@ -565,7 +575,9 @@ class EtcdStorage:
 
     async def _call(self, path: str, request: bytes, revision: int = 0) -> bytes:
         """The answer; etcd's refusals in our words."""
-        channel = self._channel or await self._channel_now()
+        channel = self._channel
+        if channel is None or channel.closed.is_set():
+            channel = await self._channel_now()
         try:
             return await channel.unary(path, request)
         except GrpcError as error:
@@ -578,6 +590,9 @@ class EtcdStorage:
 
     async def _channel_now(self) -> GrpcChannel:
         """The connection, waiting a while for a lost one to come back."""
+        if self._channel is not None and self._channel.closed.is_set():
+            self._channel = None
+            self._connected.clear()
         try:
             async with asyncio.timeout(OUTAGE_SECONDS):
                 while self._channel is None:
