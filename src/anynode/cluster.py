@@ -28,6 +28,7 @@ from anynode.aio.tasks import Supervisor
 from anynode.api.objects import key_of
 from anynode.api.resources import known
 from anynode.api.wire import User
+from anynode.apiserver.access import AccessSettings
 from anynode.apiserver.assembly import ApiServerSettings
 from anynode.apiserver.loopback import LoopbackTransport
 from anynode.apiserver.process import ApiServerProcess
@@ -107,6 +108,8 @@ class ClusterSettings:
     service_network: str = ""
     """Where cluster IPs come from; empty: a block of its own, kept in the data directory (etcd: chosen by prefix)."""
     store: StoreSettings = dataclasses.field(default_factory=StoreSettings)
+    access: AccessSettings = dataclasses.field(default_factory=AccessSettings)
+    """Who may come in beside the cluster's own, and what is told of it."""
     cert_dir: pathlib.Path | None = None
     """The authority and the keys, where several API servers share them; None: ``pki`` in the data directory."""
     snapshot: pathlib.Path | None = None
@@ -262,6 +265,7 @@ class ControlPlane:
                     service_network=network or own_service_network(self.directory), check_policy_types=True
                 ),
                 pki=settings.cert_dir,
+                access=settings.access,
             )
         )
         self._progress(f"API server {self.server.url}")

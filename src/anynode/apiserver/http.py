@@ -10,7 +10,7 @@ import base64
 import dataclasses
 import functools
 import gzip
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import orjson
 
@@ -18,6 +18,7 @@ from anynode.aio.http_message import ByteStream, HttpRequest, HttpResponse, Push
 from anynode.api.errors import RequestEntityTooLarge
 from anynode.api.wire import ApiRequest, ApiResponse, User, WatchEvent, WatchSource, parse_query
 from anynode.apiserver import long_lists
+from anynode.apiserver.front_proxy import FrontProxies
 from anynode.apiserver.identity import AUTHENTICATED
 from anynode.apiserver.loopback import LoopbackWatch
 from anynode.apiserver.server import ApiServer
@@ -109,9 +110,12 @@ def too_large() -> HttpResponse:
 class HttpAdapter:
     """The handler for ``aio.http_server.HttpServer``."""
 
-    def __init__(self, server: ApiServer, *, strangers: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, server: ApiServer, *, strangers: frozenset[str] = frozenset(), proxies: FrontProxies | None = None
+    ) -> None:
         """``strangers``: whose certificates are for other servers. Somebody who may say where a node listens could
-        otherwise make this server talk to itself, with all rights."""
+        otherwise make this server talk to itself, with all rights. ``proxies``: who may speak for others."""
+        self._proxies = proxies
         self._server = server
         self._strangers = strangers
         self._framing = _Framing()
@@ -119,9 +123,7 @@ class HttpAdapter:
     async def handle(self, request: HttpRequest) -> HttpResponse:
         user: User | None = None
         if request.client_cert is not None:
-            user = _user_of(request.client_cert)
-            if user is not None and user.name in self._strangers:
-                user = None
+            user = self._known(request.client_cert, request.headers)
         if "sec-websocket-protocol" in request.headers:
             request.headers = _with_token(request.headers)
         asked = ApiRequest(
@@ -134,6 +136,13 @@ class HttpAdapter:
             peer=request.peer,
         )
         return self._answer(request, await self._server.handle(asked))
+
+    def _known(self, certificate: bytes, headers: Mapping[str, str]) -> User | None:
+        """Whom the certificate stands for, or speaks for."""
+        if self._proxies is not None and not self._proxies.is_client(certificate):
+            return self._proxies.user(certificate, headers)
+        user = _user_of(certificate)
+        return None if user is not None and user.name in self._strangers else user
 
     def _answer(self, request: HttpRequest, response: ApiResponse) -> HttpResponse:
         if response.watch is not None:

@@ -22,10 +22,13 @@ from anynode.aio import tls
 from anynode.aio.clock import Clock
 from anynode.aio.http_server import HttpServer
 from anynode.aio.tasks import Supervisor
+from anynode.apiserver.access import AccessSettings
 from anynode.apiserver.aggregation import FrontProxy
 from anynode.apiserver.assembly import ApiServerSettings, Assembly
+from anynode.apiserver.audit_log import AuditLog
 from anynode.apiserver.connect import Connector
 from anynode.apiserver.http import MOST_BODY_BYTES, HttpAdapter, too_large
+from anynode.apiserver.oidc_provider import OidcProvider
 from anynode.security.pki import (
     LEAF_LIFE,
     RENEW_BEFORE,
@@ -66,6 +69,7 @@ class ApiServerProcess:
         port: int = 0,
         settings: ApiServerSettings | None = None,
         secure: bool = True,
+        access: AccessSettings | None = None,
         pki: pathlib.Path | None = None,
     ) -> None:
         """``pki``: where authority and token key are kept instead, shared with other servers."""
@@ -77,6 +81,7 @@ class ApiServerProcess:
         self._port = port
         self._settings = settings or ApiServerSettings()
         self._secure = secure
+        self._access = access or AccessSettings()
         self._stack = contextlib.AsyncExitStack()
         self._contexts: list[tuple[ssl.SSLContext, Callable[[], KeyPair]]] = []
         """Contexts that show a certificate of the authority, and what makes the next one."""
@@ -89,9 +94,25 @@ class ApiServerProcess:
             self._port = listening.getsockname()[1]
             self.authority = CertificateAuthority.load_or_create(self._pki, self._clock)
             tokens = TokenIssuer(load_or_create_key(self._pki / "sa.key"), ISSUER, self._clock)
+            access = self._access.read(self._clock, self.authority.certificate)
             settings = dataclasses.replace(
-                self._settings, host=self._host, port=self._port, client_ca=self.ca_pem.decode() if self._secure else ""
+                self._settings,
+                host=self._host,
+                port=self._port,
+                client_ca=self.ca_pem.decode() if self._secure else "",
+                static_tokens={**self._settings.static_tokens, **access.tokens},
+                audit_policy=access.audit_policy,
             )
+            tasks = await stack.enter_async_context(Supervisor("apiserver-process", clock=self._clock))
+            tasks.start("certificates", self._renew)
+            audit_log = None
+            if access.audit_output is not None:
+                audit_log = AuditLog(access.audit_output, self._clock)
+                tasks.start("audit", audit_log.run)
+            provider = None
+            if self._access.oidc is not None:
+                provider = OidcProvider(self._access.oidc, self._clock)
+                stack.push_async_callback(provider.close)
             connector = self._connector()
             stack.push_async_callback(connector.close)
             self.assembly = Assembly(
@@ -102,17 +123,20 @@ class ApiServerProcess:
                 tokens=tokens,
                 connector=connector,
                 front_proxy=self._front_proxy(),
+                audit_log=audit_log,
+                provider=provider,
             )
             await stack.enter_async_context(self.assembly)
-            adapter = HttpAdapter(self.assembly.server, strangers=frozenset({KUBELET_CLIENT}))
+            adapter = HttpAdapter(self.assembly.server, strangers=frozenset({KUBELET_CLIENT}), proxies=access.proxies)
             context = None
             if self._secure:
                 hosts = [self._host, "127.0.0.1", *NAMES, settings.kubernetes_address]
                 pair = self.authority.server_certificate(hosts)
-                context = tls.server_context(pair.certificate, pair.key, client_ca=self.authority.certificate)
+                trusted = self.authority.certificate
+                if self._access.request_header is not None:
+                    trusted += self._access.request_header.authority
+                context = tls.server_context(pair.certificate, pair.key, client_ca=trusted)
                 self._contexts.append((context, lambda: self.authority.server_certificate(hosts)))
-            tasks = await stack.enter_async_context(Supervisor("apiserver-process", clock=self._clock))
-            tasks.start("certificates", self._renew)
             await stack.enter_async_context(
                 HttpServer(
                     adapter.handle,

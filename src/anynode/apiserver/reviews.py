@@ -5,7 +5,7 @@ Source: kubernetes ``pkg/registry/authorization``, ``pkg/registry/authentication
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from anynode.aio.clock import Clock
@@ -24,7 +24,7 @@ from anynode.schema import fields
 from anynode.security import rbac
 from anynode.security.rbac import Attributes
 
-ReviewToken = Callable[[str, Sequence[str]], tuple[User | None, Sequence[str], str]]
+ReviewToken = Callable[[str, Sequence[str]], Awaitable[tuple[User | None, Sequence[str], str]]]
 """(token, audiences) -> its user or None, the audiences it is good for, and what is wrong with it."""
 _SPEC = fields.FieldPath("spec")
 
@@ -86,7 +86,7 @@ class Reviews:
         spec = obj.get("spec") or {}
         if not spec.get("token"):
             raise errors.BadRequest("token is required for TokenReview in authentication")
-        found, audiences, wrong = self._review_token(spec["token"], spec.get("audiences") or ())
+        found, audiences, wrong = await self._review_token(spec["token"], spec.get("audiences") or ())
         status: Object = {"user": user_wire(found) if found is not None else {}}
         if found is not None:
             status = {"authenticated": True, **status, "audiences": list(audiences)}

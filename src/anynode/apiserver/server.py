@@ -34,6 +34,7 @@ from anynode.apiserver.identity import Authenticator
 from anynode.apiserver.impersonation import Impersonation
 from anynode.apiserver.metrics import Metrics
 from anynode.apiserver.negotiation import Accepted
+from anynode.apiserver.oidc_provider import KeysWanted
 from anynode.apiserver.read import Reader, list_options
 from anynode.apiserver.requestinfo import BadPath, RequestInfo
 from anynode.apiserver.served import CustomRoutes, Route, Served
@@ -218,7 +219,10 @@ class ApiServer:
     async def _answer(self, request: ApiRequest, trail: Trail | None) -> ApiResponse:
         """Who asks, for what, as whom; then the seat, the rights and the work."""
         try:
-            user = self.authenticator.authenticate(request)
+            try:
+                user = self.authenticator.authenticate(request)
+            except KeysWanted as wanted:
+                user = await self._with_keys(request, wanted)
         except errors.Unauthorized:
             if trail is not None:
                 trail.unauthenticated(_parsed_or_none(request))
@@ -243,6 +247,14 @@ class ApiServer:
         if running.overdue:
             await self._deadlines.overdue(running, cancelled=False)
         return response
+
+    async def _with_keys(self, request: ApiRequest, wanted: KeysWanted) -> User:
+        """The user once the keys of his token's issuer are here."""
+        await wanted.provider.fetch()
+        try:
+            return self.authenticator.authenticate(request)
+        except KeysWanted:
+            raise errors.Unauthorized("Unauthorized") from wanted
 
     async def _seated(self, request: ApiRequest, info: RequestInfo, user: User, trail: Trail | None) -> ApiResponse:
         """The answer once there is a seat for the request; what runs long takes none."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from anynode.cli.access_options import access_options, access_settings
 from anynode.cli.options import fail, log_options, name_options, run_loop, store_options, store_settings
 from anynode.cli.state import DataDir, StateError
 
@@ -27,6 +28,7 @@ from anynode.cli.state import DataDir, StateError
     "--write-kubeconfig", metavar="FILE", type=click.Path(dir_okay=False), help="Also write the kubeconfig here."
 )
 @store_options
+@access_options
 @log_options
 def command(
     name: str,
@@ -38,7 +40,7 @@ def command(
     write_kubeconfig: str | None,
     log_level: str,
     log_format: str,
-    **store: Any,
+    **more: Any,
 ) -> None:
     """Run the API server alone: REST, watch, storage; no controllers, scheduler or nodes."""
     from anynode.cluster import ClusterError, ClusterSettings, ControlPlane
@@ -54,7 +56,8 @@ def command(
             host=host,
             port=port,
             service_network=service_network,
-            **store_settings(store),
+            access=access_settings(more),
+            **store_settings(more),
         )
 
         async def run(stop: asyncio.Event) -> None:
@@ -69,5 +72,5 @@ def command(
 
         with directory.held():
             run_loop(run)
-    except (StateError, ClusterError) as error:
+    except (StateError, ClusterError, ValueError) as error:
         fail(str(error))
