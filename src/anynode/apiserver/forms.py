@@ -105,6 +105,22 @@ def _list_head(api_version: str, kind: str, metadata: Mapping[str, Any]) -> byte
     )  # fmt: skip
 
 
+_GENERATION = "deprecated.daemonset.template.generation"
+"""An annotation upstream makes of a field: what shows metadata alone does not have it."""
+
+
+def plain_metadata(obj: Object) -> Object:
+    """The metadata of an object where nothing else is shown of it."""
+    metadata: Object = obj["metadata"]
+    annotations = metadata.get("annotations")
+    if annotations is None or _GENERATION not in annotations or obj.get("kind") != "DaemonSet":
+        return metadata
+    kept = {key: value for key, value in annotations.items() if key != _GENERATION}
+    if kept:
+        return {**metadata, "annotations": kept}
+    return {key: value for key, value in metadata.items() if key != "annotations"}
+
+
 class MetadataForm:
     """``PartialObjectMetadata``: metadata only."""
 
@@ -118,7 +134,7 @@ class MetadataForm:
         return {
             "kind": "PartialObjectMetadata",
             "apiVersion": self._api_version,
-            "metadata": item.peek()["metadata"],
+            "metadata": plain_metadata(item.peek()),
         }
 
     def item(self, item: Item) -> bytes:
@@ -211,7 +227,7 @@ class TableForm:
             row["object"] = {
                 "kind": "PartialObjectMetadata",
                 "apiVersion": self._api_version,
-                "metadata": served["metadata"],
+                "metadata": plain_metadata(served),
             }
         return row
 

@@ -35,7 +35,9 @@ def _ranks(name: str, types: Types) -> Mapping[str, Any]:
             found = {field: at for at, field in enumerate(declared)}
         else:
             by_number = sorted(types[name].fields.values(), key=_number)
-            found = {field.name: _FIRST.get(field.name, at) for at, field in enumerate(by_number)}
+            found = {
+                field.name: at if field.number else _FIRST.get(field.name, at) for at, field in enumerate(by_number)
+            }
         memory[name] = found
     return found
 

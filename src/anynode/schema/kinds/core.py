@@ -166,8 +166,11 @@ ENDPOINTS = KindRules(
 
 def default_node(node: Object) -> Object:
     spec = node.get("spec") or {}
-    if spec.get("podCIDR") and not spec.get("podCIDRs"):
+    first = next(iter(spec.get("podCIDRs") or ()), "")
+    if spec.get("podCIDR") and spec["podCIDR"] != first:
         spec = {**spec, "podCIDRs": [spec["podCIDR"]]}
+    elif first and not spec.get("podCIDR"):
+        spec = {**spec, "podCIDR": first}
     status = dict(node.get("status") or {})
     if status.get("allocatable") is None and status.get("capacity"):
         status["allocatable"] = status["capacity"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from anynode.api import names
@@ -30,6 +31,7 @@ from anynode.schema.kinds.selection import validate_taint_effect
 from anynode.schema.kinds.service_rules import validate_endpoint_ip
 
 _MOST_BYTES = 1024 * 1024
+_FEATURE = re.compile(r"[A-Z][a-zA-Z0-9]*(/[a-zA-Z][a-zA-Z0-9]*)*", re.ASCII)
 _FROZEN = "field is immutable when `immutable` is set"
 _STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 
@@ -236,8 +238,31 @@ def validate_node(node: Object) -> list[FieldError]:
     return errors
 
 
+def _validate_features(node: Object) -> list[FieldError]:
+    """Complaints about the features a node says it has."""
+    features, path = (node.get("status") or {}).get("declaredFeatures") or (), FieldPath("status.declaredFeatures")
+    errors: list[FieldError] = []
+    for at, name in enumerate(features):
+        why = ""
+        if len(name.encode()) > 253:
+            why = "must be no more than 253 characters"
+        elif not _FEATURE.fullmatch(name):
+            why = (
+                "must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature "
+                "or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+            )
+        if why:
+            errors.append(invalid(path.index(at), name, f'invalid feature name "{name}": {why}'))
+        following = features[at + 1] if at + 1 < len(features) else None
+        if following == name:
+            errors.append(duplicate(path.index(at + 1), following))
+        elif following is not None and name > following:
+            errors.append(invalid(path.index(at + 1), following, "list must be sorted alphabetically"))
+    return errors
+
+
 def _validate_node_changes(new: Object, old: Object) -> list[FieldError]:
-    errors = _validate_node_amounts(new)
+    errors = _validate_node_amounts(new) + _validate_features(new)
     after, before = new.get("spec") or {}, old.get("spec") or {}
     seen: list[Object] = []
     for at, address in enumerate((new.get("status") or {}).get("addresses") or ()):

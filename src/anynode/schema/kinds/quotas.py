@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from anynode.api.formats import Quantity
-from anynode.api.objects import Object
+from anynode.api.objects import Object, meta
 from anynode.schema import metadata
 from anynode.schema.fields import FieldError, FieldPath, duplicate, forbidden, invalid, required
 from anynode.schema.kinds import amounts, strategy
@@ -136,8 +136,15 @@ def _validate_order(name: str, given: Mapping[str, Quantity | None], path: Field
     return errors
 
 
+def _create_limit_range(limits: Object) -> Object:
+    """One without a name gets a random one."""
+    found = meta(limits)
+    return limits if found.get("name") else {**limits, "metadata": {**found, "name": found.get("uid", "")}}
+
+
 LIMIT_RANGE = KindRules(
     default=default_limit_range,
+    prepare_create=_create_limit_range,
     validate=validate_limit_range,
     validate_update=lambda new, _old: validate_limit_range(new),
 )

@@ -7,6 +7,7 @@ Source: kubernetes ``pkg/apis/core/v1/defaults.go``, ``pkg/apis/core/validation/
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from anynode.api import names
 from anynode.api.formats import Quantity
@@ -16,7 +17,7 @@ from anynode.schema.fields import FieldError, FieldPath, forbidden, invalid, not
 from anynode.schema.kinds import pod_defaults, strategy, volume_rules
 from anynode.schema.kinds.amounts import is_native, validate_basic, validate_positive_quantity, validate_quantity
 from anynode.schema.kinds.claim_rules import validate_claim_spec
-from anynode.schema.kinds.internal_form import difference
+from anynode.schema.kinds.internal_form import difference, internal
 from anynode.schema.kinds.selection import validate_node_selector
 from anynode.schema.kinds.volume_rules import ACCESS_MODES, ONE_TYPE, SourceRule, needing
 from anynode.schema.rules import KindRules
@@ -60,7 +61,7 @@ def _with_data_source(claim: Object) -> Object:
 def _create_claim(claim: Object) -> Object:
     spec = claim.get("spec") or {}
     source = spec.get("dataSource")
-    if source is not None and not _known_source(source):
+    if source is not None and spec.get("dataSourceRef") is None and not _known_source(source):
         claim = {**claim, "spec": strategy.without_fields(spec, ("dataSource",))}
     return _with_data_source({**claim, "status": {"phase": "Pending"}})
 
@@ -73,7 +74,13 @@ def _known_source(source: Object) -> bool:
 
 
 def _update_claim(new: Object, old: Object) -> Object:
-    return _with_data_source(strategy.updated(counted=())(new, old))
+    new = strategy.updated(counted=())(new, old)
+    spec, before = new.get("spec") or {}, old.get("spec") or {}
+    used = before.get("dataSource") is not None or before.get("dataSourceRef") is not None
+    source = spec.get("dataSource")
+    if not used and spec.get("dataSourceRef") is None and source is not None and not _known_source(source):
+        new = {**new, "spec": strategy.without_fields(spec, ("dataSource",))}
+    return _with_data_source(new)
 
 
 def _validate_claim(claim: Object) -> list[FieldError]:
@@ -382,7 +389,7 @@ def _sources(spec: Object) -> Object:
 
 
 def validate_volume_update(new: Object, old: Object) -> list[FieldError]:
-    errors = validate_volume(new)
+    errors = [*validate_volume(new), *validate_volume(new)]  # upstream judges the volume twice
     after, before = _sources(new.get("spec") or {}), _sources(old.get("spec") or {})
     added = (after.get("csi") or {}).get("controllerExpandSecretRef")
     if before.get("csi") and before["csi"].get("controllerExpandSecretRef") is None and added is not None:
@@ -391,8 +398,39 @@ def validate_volume_update(new: Object, old: Object) -> list[FieldError]:
         shown = difference("PersistentVolumeSource", before, after)
         text = f"spec.persistentvolumesource is immutable after creation\n{shown}"
         errors.append(forbidden(_SPEC.child("persistentvolumesource"), text))
-    mode, was = (new.get("spec") or {}).get("volumeMode"), (old.get("spec") or {}).get("volumeMode")
-    return errors + metadata.validate_immutable(mode, was, FieldPath("volumeMode"))
+    after, before = new.get("spec") or {}, old.get("spec") or {}
+    errors += metadata.validate_immutable(after.get("volumeMode"), before.get("volumeMode"), FieldPath("volumeMode"))
+    affinity, was = after.get("nodeAffinity"), before.get("nodeAffinity")
+    if was is not None and _with_stable_labels(affinity) != _with_stable_labels(was):
+        text = f"{metadata.IMMUTABLE}, except for updating from beta label to GA"
+        errors.append(invalid(FieldPath("nodeAffinity"), internal("*VolumeNodeAffinity", affinity), text))
+    field = "volumeAttributesClassName"
+    if before.get(field) is not None and after.get(field) is None:
+        errors.append(forbidden(_SPEC.child(field), "update from non-nil value to nil is forbidden"))
+    return errors
+
+
+_STABLE_LABELS = {
+    "failure-domain.beta.kubernetes.io/zone": "topology.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region": "topology.kubernetes.io/region",
+    "beta.kubernetes.io/instance-type": "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os": "kubernetes.io/os",
+    "beta.kubernetes.io/arch": "kubernetes.io/arch",
+}
+
+
+def _with_stable_labels(affinity: Object | None) -> Any:
+    """A volume's node affinity by the newer names of labels."""
+    if not affinity or not affinity.get("required"):
+        return affinity
+    terms = [
+        {
+            field: [{**each, "key": _STABLE_LABELS.get(each.get("key") or "", each.get("key"))} for each in items or ()]
+            for field, items in term.items()
+        }
+        for term in affinity["required"].get("nodeSelectorTerms") or ()
+    ]
+    return {**affinity, "required": {**affinity["required"], "nodeSelectorTerms": terms}}
 
 
 VOLUME = KindRules(
