@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from anynode.aio.tasks import Supervisor
 from anynode.api.errors import ApiError
 from anynode.api.objects import Object, get_path, labels_of, name_of
 from anynode.api.resources import GroupVersion
+from anynode.api.wire import ApiRequest, ApiResponse
 from anynode.apiserver.aggregation import AGGREGATOR, Aggregation
 from anynode.apiserver.bootstrap import SELF
 from anynode.apiserver.discovery import AGGREGATED, ServedVersion
@@ -129,6 +131,7 @@ class RemoteServices:
         self._tasks = tasks
         self._wakes: dict[str, asyncio.Event] = {}
         self._served: dict[GroupVersion, Sequence[Object]] = {}
+        self._documents: dict[GroupVersion, str] = {}
         self.listeners: list[Callable[[], None]] = []
         store.cache.listeners.append(self._changed)
         services.cache.listeners.append(self._moved)
@@ -180,7 +183,9 @@ class RemoteServices:
                 await self._pause(wake, RESYNC_SECONDS if passed else _RETRY.delay_seconds(failures))
         finally:
             del self._wakes[name]
-            self._served.pop(GroupVersion(*reversed(name.split(".", 1))), None)
+            version, _, group = name.partition(".")
+            self._served.pop(GroupVersion(group, version), None)
+            self._documents.pop(GroupVersion(group, version), None)
 
     async def _pause(self, wake: asyncio.Event, seconds: float) -> None:
         """Until the server may have changed, at most so long."""
@@ -256,12 +261,39 @@ class RemoteServices:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 found = await self._resources(service, group_version)
+                digest = await self._document(service, group_version)
         except (TimeoutError, ConnectionError, CallFailed, ValueError):
             return
+        changed = False
         if found is not None and self._served.get(group_version) != found:
-            self._served[group_version] = found
+            self._served[group_version], changed = found, True
+        if digest and self._documents.get(group_version) != digest:
+            self._documents[group_version], changed = digest, True
+        if changed:
             for listener in self.listeners:
                 listener()
+
+    async def _document(self, service: Object, group_version: GroupVersion) -> str:
+        """The hash of the server's OpenAPI document of the group version; empty: it has none."""
+        status, _, body = await self._aggregation.asked(service, "/openapi/v3", {}, AGGREGATOR)
+        if status != 200:
+            return ""
+        path = (orjson.loads(body).get("paths") or {}).get(f"apis/{group_version}") or {}
+        query = urllib.parse.urlsplit(str(path.get("serverRelativeURL") or "")).query
+        return urllib.parse.parse_qs(query).get("hash", [""])[0]
+
+    def documents(self) -> Mapping[GroupVersion, str]:
+        """Group versions whose OpenAPI documents other servers have -> the documents' hashes."""
+        return self._documents
+
+    async def document(self, request: ApiRequest, group_version: GroupVersion) -> ApiResponse | None:
+        """The OpenAPI document of another server; None: no server has it."""
+        service = next(
+            (each for each in self._aggregation.remote() if api_services.group_version_of(each) == group_version), None
+        )
+        if service is None or group_version not in self._documents:
+            return None
+        return await self._aggregation.handed_on(request, service, AGGREGATOR)
 
     async def _resources(self, service: Object, group_version: GroupVersion) -> Sequence[Object] | None:
         """What the server tells of the group version, in the aggregated form."""

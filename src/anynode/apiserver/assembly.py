@@ -250,7 +250,9 @@ class Assembly:
         discovery = Discovery(
             self._told(), tuple(self.served), f"{self.settings.host}:{self.settings.port}", self.extensions.versions
         )
-        self.extensions.tell(discovery.changed)
+        documents = Documents(self.catalogue, self.tokens, self.extensions.custom.published, self.extensions.remote)
+        for changed in (discovery.changed, documents.changed):
+            self.extensions.tell(changed)
         self.extensions.tell(self.dynamic.forget)
         reviews = Reviews(bodies, self.authorizer, self._reviewer.review, self.clock)
         unstored = {**reviews.handlers(self.catalogue), **self._unstored_handlers(subresources)}
@@ -259,7 +261,7 @@ class Assembly:
             unstored=unstored,
             types=self.types,
             subresources={**subresources.routes(self.served.values()), **self._connecting()},
-            paths={**Documents(self.catalogue, self.tokens).paths(), **self._state_paths()},
+            paths={**documents.paths(), **self._state_paths()},
             reader=reader,
             writer=writer,
             authenticator=Authenticator(self._reviewer.find),

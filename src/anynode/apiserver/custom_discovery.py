@@ -11,6 +11,7 @@ from anynode.api.objects import Object, get_path
 from anynode.api.resources import GroupVersion, Resource, Subresource
 from anynode.apiserver.discovery import ServedVersion, aggregated_row, legacy_rows, storage_hash
 from anynode.registry import api_services, definitions
+from anynode.schema.custom.openapi import Published
 
 VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 _ENDING = ("delete", "deletecollection", "get", "list", "watch")
@@ -64,6 +65,25 @@ def versions(crds: Iterable[Object]) -> Iterator[ServedVersion]:
             rows=[row for crd, resource in entries for row in legacy_rows(resource, _hash(crd, resource))],
             aggregated=[_aggregated(resource) for _, resource in entries],
         )
+
+
+def published(crds: Iterable[Object]) -> Mapping[GroupVersion, Sequence[Published]]:
+    """What the OpenAPI documents tell of every group version that established definitions serve."""
+    found: dict[GroupVersion, list[Published]] = {}
+    for crd in crds:
+        if not definitions.is_true(crd, definitions.ESTABLISHED):
+            continue
+        for said in definitions.versions_of(crd):
+            if said.get("served"):
+                resource = resource_of(crd, said["name"])
+                schema = (said.get("schema") or {}).get("openAPIV3Schema")
+                open_ended = bool(crd["spec"].get("preserveUnknownFields"))
+                selectable = [str(each["jsonPath"]).removeprefix(".") for each in said.get("selectableFields") or ()]
+                part = Published(resource, resource.list_kind, None if open_ended else schema, selectable)
+                found.setdefault(resource.group_version, []).append(part)
+    for parts in found.values():
+        parts.sort(key=lambda part: part.resource.plural)
+    return found
 
 
 def _hash(crd: Object, resource: Resource) -> str:

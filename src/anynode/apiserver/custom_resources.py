@@ -38,6 +38,7 @@ from anynode.registry.ownership import CustomFields
 from anynode.registry.store import ResourceStore
 from anynode.registry.watch_cache import ResourceCache, WatchCache
 from anynode.schema.custom.custom_type import CustomType
+from anynode.schema.custom.openapi import Published
 from anynode.storage.types import Storage
 
 _AGAIN = Backoff(first_seconds=1, most_seconds=30)
@@ -153,6 +154,10 @@ class CustomResources:
     def versions(self) -> Iterable[ServedVersion]:
         """What discovery tells."""
         return custom_discovery.versions(self.definitions())
+
+    def published(self) -> Mapping[GroupVersion, Sequence[Published]]:
+        """What the OpenAPI documents tell."""
+        return custom_discovery.published(self.definitions())
 
     def group_versions(self) -> Iterable[GroupVersion]:
         """Every group version a definition wants served."""

@@ -7,7 +7,8 @@ kubernetes ``pkg/routes/openidmetadata.go``, 1.36.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
 
 import orjson
 
@@ -16,6 +17,8 @@ from anynode.api.resources import Catalogue, GroupVersion
 from anynode.api.wire import ApiRequest, ApiResponse
 from anynode.apiserver.health import not_found_page
 from anynode.schema import openapi, openapi_protobuf
+from anynode.schema.custom import openapi as custom_openapi
+from anynode.schema.custom.openapi import Published
 from anynode.schema.openapi import Document
 from anynode.security.tokens import TokenIssuer
 
@@ -31,14 +34,64 @@ _V2_FORMS = {
 """What clients ask for -> what they get."""
 
 
+Parts = Mapping[GroupVersion, Sequence[Published]]
+"""Group version -> what is told of its custom resources."""
+
+
+class RemoteDocuments(Protocol):
+    """The OpenAPI documents of aggregated API servers."""
+
+    def documents(self) -> Mapping[GroupVersion, str]:
+        """Group version -> the document's hash."""
+        ...
+
+    async def document(self, request: ApiRequest, group_version: GroupVersion) -> ApiResponse | None: ...
+
+
 class Documents:
     """Answers by path prefix. A document takes tens of milliseconds to make: a thread does it, one at a time."""
 
-    def __init__(self, catalogue: Catalogue, tokens: TokenIssuer | None) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        tokens: TokenIssuer | None,
+        custom: Callable[[], Parts] = dict,
+        remote: RemoteDocuments | None = None,
+    ) -> None:
+        """``custom``: what is told of custom resources now; ``changed`` says that it would tell something else."""
         self._catalogue = catalogue
         self._tokens = tokens
+        self._custom = custom
+        self._remote = remote
         self._making = asyncio.Lock()
         self._made: dict[object, Document | None] = {}
+        self._parts: Parts | None = None
+        self._hashes: dict[GroupVersion, str] = {}
+        self._own: dict[tuple[object, ...], Document] = {}
+        """Documents that custom resources are part of, by what they are and their hash."""
+
+    def changed(self) -> None:
+        """Custom resources or aggregated servers have come, gone or changed."""
+        self._parts = None
+
+    def _current(self) -> Parts:
+        if self._parts is None:
+            self._parts = self._custom()
+            self._hashes = {each: custom_openapi.hash_of(parts) for each, parts in self._parts.items()}
+            kept = set(self._hashes.values())
+            self._own = {name: made for name, made in self._own.items() if made.hash in kept}
+        return self._parts
+
+    async def _with_custom(self, name: tuple[object, ...], make: Callable[[], Document]) -> Document:
+        """A document that custom resources are part of, made once for what they are now."""
+        found = self._own.get(name)
+        if found is None:
+            async with self._making:
+                found = self._own.get(name)
+                if found is None:
+                    found = await asyncio.to_thread(make)
+                    self._own[name] = found
+        return found
 
     def paths(self) -> Mapping[str, Answer]:
         answers: dict[str, Answer] = {"/openapi/v2": self._openapi_v2, "/openapi/v3": self._openapi_v3}
@@ -58,15 +111,22 @@ class Documents:
         _, _, _, *rest = request.path.rstrip("/").split("/")
         match rest:
             case []:
-                return ApiResponse(body=openapi.root(self._catalogue))
+                self._current()
+                remote = {} if self._remote is None else self._remote.documents()
+                return ApiResponse(body=openapi.root(self._catalogue, {**remote, **self._hashes}))
             case ["api", version]:
                 group_version = GroupVersion("", version)
             case ["apis", group, version]:
                 group_version = GroupVersion(group, version)
             case _:
                 return not_found_page()
+        parts = self._current().get(group_version)
+        if parts:
+            name = (group_version, self._hashes[group_version])
+            return _tagged(request, await self._with_custom(name, lambda: openapi.custom_document(parts)))
         if not any(each.group_version == group_version for each in self._catalogue):
-            return not_found_page()
+            found = None if self._remote is None else await self._remote.document(request, group_version)
+            return not_found_page() if found is None else found
         document = await self._document(group_version, lambda: openapi.document(group_version, self._catalogue))
         return not_found_page() if document is None else _tagged(request, document)
 
@@ -74,17 +134,25 @@ class Documents:
         form = _form(request.headers.get("accept") or "*/*")
         if form is None:
             return ApiResponse(status=406, body=b"")
-        document = await self._document(form, self._v2_protobuf if form != _JSON else self._v2)
-        assert document is not None
+        document = await self._v2_document(form)
         response = _tagged(request, document)
         response.content_type = form
         return response
 
-    def _v2(self) -> Document:
-        return openapi.v2(self._catalogue)
+    async def _v2_document(self, form: str) -> Document:
+        parts = [part for each in self._current().values() for part in each]
+        if not parts:
+            document = await self._document(form, lambda: self._v2(form, ()))
+            assert document is not None
+            return document
+        name = (form, *self._hashes.values())
+        self._own = {key: made for key, made in self._own.items() if key == name or not isinstance(key[0], str)}
+        return await self._with_custom(name, lambda: self._v2(form, parts))
 
-    def _v2_protobuf(self) -> Document:
-        document = self._v2()
+    def _v2(self, form: str, parts: Sequence[Published]) -> Document:
+        document = openapi.v2(self._catalogue, parts)
+        if form == _JSON:
+            return document
         return Document(openapi_protobuf.encode(orjson.loads(document.body)), document.hash)
 
     async def _openid(self, request: ApiRequest) -> ApiResponse:
