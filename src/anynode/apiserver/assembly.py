@@ -64,6 +64,7 @@ from anynode.registry.kinds import Kind, View, views_of
 from anynode.registry.namespaces import NamespaceStore
 from anynode.registry.ownership import ManagedFields
 from anynode.registry.priority_classes import PriorityClassStore
+from anynode.registry.service_addresses import ServiceAddresses
 from anynode.registry.services import ServiceStore
 from anynode.registry.shared_services import SharedServiceStore
 from anynode.registry.signing_requests import SigningRequestStore
@@ -411,7 +412,10 @@ class Assembly:
         trust = dict(self._front_proxy.published()) if self._front_proxy is not None else {}
         if settings.client_ca:
             trust["client-ca-file"] = settings.client_ca
-        bootstrap = Bootstrap(self.served, settings.host, settings.port, settings.kubernetes_address, trust)
+        bootstrap = Bootstrap(
+            self.served, settings.host, settings.port, settings.kubernetes_address, trust,
+            network=settings.service_network,
+        )  # fmt: skip
         if settings.bootstrap:
             fresh = not self.cache.revision
             await bootstrap.run(alone=not self._storage.shared)
@@ -435,6 +439,12 @@ class Assembly:
             is_keeper=self._is_keeper,
         )
         self._tasks.start("events", expiry.run)
+        addresses = ServiceAddresses(
+            self.served["", "v1", "services"].store,
+            self.served["networking.k8s.io", "v1", "ipaddresses"].store,
+            is_keeper=self._is_keeper,
+        )
+        self._tasks.start("service-addresses", addresses.run)
         self._tasks.start("compaction", self._compact)
         if settings.check_policy_types:
             self._tasks.start("policy types", self.dynamic.policy_status(self.server.handle).run)

@@ -37,9 +37,12 @@ class Bootstrap:
         port: int,
         address: str,
         trust: Mapping[str, str] | None = None,
+        *,
+        network: str = "",
     ) -> None:
         """``trust``: the authorities of client certificates and of the front proxy, published for who trusts whom this
-        server trusts."""
+        server trusts. ``network``: where cluster IPs come from, told as the ServiceCIDR ``kubernetes``."""
+        self._network = network
         self._trust = trust or {}
         self._served = served
         self._host = host
@@ -58,6 +61,8 @@ class Bootstrap:
             if self._trust:
                 group.create_task(self._publish_trust())
         await self._publish()
+        if self._network:
+            await self._tell_network()
         if alone:
             await self.publish([f"{self._host}:{self._port}"])
 
@@ -87,6 +92,27 @@ class Bootstrap:
         key = f"{CLIENT_TRUST['namespace']}/{CLIENT_TRUST['name']}"
         write = Write(user=SELF, manager="kube-apiserver")
         await self._served[slot].store.update(key, told, write, rules=PLAIN_UPDATE)
+
+    async def _tell_network(self) -> None:
+        """The ServiceCIDR every cluster begins with, ready from the start."""
+        slot = ("networking.k8s.io", "v1", "servicecidrs")
+        if not await self._ensure(slot, {"metadata": {"name": KUBERNETES}, "spec": {"cidrs": [self._network]}}):
+            return
+        store = self._served[slot].store
+        ready: Object = {
+            "type": "Ready",
+            "status": "True",
+            "reason": "",
+            "message": "Kubernetes default Service CIDR is ready",
+        }
+        moment = meta(store.get(KUBERNETES).peek()).get("creationTimestamp")
+        conditions = [{**ready, "lastTransitionTime": moment}]
+
+        def made_ready(old: Object | None) -> Object:
+            return {**(old or {}), "status": {"conditions": conditions}}
+
+        write = Write(user=SELF, manager="kube-apiserver", subresource="status")
+        await store.update(KUBERNETES, made_ready, write, rules=PLAIN_UPDATE)
 
     # --- the service that leads to this server
 

@@ -25,6 +25,7 @@ from anynode.controllers.certificates import (
     CertificateSigner,
     Sign,
 )
+from anynode.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from anynode.controllers.context import ControllerContext, Recorder
 from anynode.controllers.cronjob import CronJobController
 from anynode.controllers.daemonset import DaemonSetController
@@ -39,10 +40,12 @@ from anynode.controllers.job_ttl import JobTtlController
 from anynode.controllers.metadata_only import MetadataTransport
 from anynode.controllers.namespace import NamespaceController
 from anynode.controllers.node_lifecycle import NodeLifecycleController
+from anynode.controllers.node_ttl import NodeTtlController
 from anynode.controllers.pod_gc import PodGarbageCollector
 from anynode.controllers.replicaset import REPLICATION_CONTROLLERS, ReplicaSetController
 from anynode.controllers.resourcequota import ResourceQuotaController
 from anynode.controllers.root_ca import RootCaController
+from anynode.controllers.service_cidrs import ServiceCidrController
 from anynode.controllers.serviceaccount import ServiceAccountController
 from anynode.controllers.statefulset import StatefulSetController
 from anynode.controllers.storage_protection import (
@@ -134,6 +137,9 @@ CONTROLLERS: Mapping[str, Maker] = {
     "certificatesigningrequest-approving-controller": _one(CertificateApprover),
     "certificatesigningrequest-signing-controller": _signing,
     "certificatesigningrequest-cleaner-controller": _one(CertificateCleaner),
+    "clusterrole-aggregation": _one(ClusterRoleAggregationController),
+    "ttl": _one(NodeTtlController),
+    "service-cidr": _one(ServiceCidrController),
     "disruption": _one(DisruptionController),
     "resourcequota": _one(ResourceQuotaController),
     "persistentvolumeclaim-protection": _one(ClaimProtectionController),

@@ -347,8 +347,8 @@ class FakeApi:
                 patched: Object = json_patch(current, orjson.loads(request.body))
             case "application/merge-patch+json":
                 patched = merge_patch(current, _body(request))
-            case "application/strategic-merge-patch+json":
-                patched = _strategic(current, _body(request))
+            case "application/strategic-merge-patch+json" | "application/apply-patch+yaml":
+                patched = _strategic(current, _body(request))  # of apply, what one owner's force would do
             case _:
                 raise UnsupportedMediaType("the body of the request was in an unknown format")
         return patched
@@ -477,6 +477,10 @@ def _strategic(current: Any, patch: Object) -> Object:
     """A strategic merge as far as lists of named things go."""
     merged: Object = dict(current) if isinstance(current, dict) else {}
     for field, value in patch.items():
+        if field.startswith("$deleteFromPrimitiveList/"):
+            name = field.partition("/")[2]
+            merged[name] = [each for each in merged.get(name) or () if each not in value]
+            continue
         if value is None:
             merged.pop(field, None)
         elif isinstance(value, dict):
