@@ -57,7 +57,7 @@ RESERVED_REVISIONS = 20_000
 LAZY_SECONDS = 1.0
 """A write that need not be durable waits at most this long for company."""
 CHECKPOINT_BYTES = 4 * 1024 * 1024
-WAL_BYTES = 64 * 1024 * 1024
+WAL_BYTES = 32 * 1024 * 1024
 """A write-ahead file that grew beyond this holds writing up until it can begin at its start again."""
 STEP_REVISIONS = 500
 """Revisions compacted in one transaction: a few milliseconds between two batches."""
