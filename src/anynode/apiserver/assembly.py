@@ -181,7 +181,7 @@ class Assembly:
                 dynamic=self.dynamic.plugins,
             )
         )
-        self.metrics = Metrics()
+        self.metrics = Metrics(self.clock)
         self.metrics.gauge("apiserver_storage_objects", self._object_counts)
         self.metrics.gauge("apiserver_registered_watchers", self._watcher_counts)
         self.flows = FlowControl(self._store("flowschemas"), self._store("prioritylevelconfigurations"), clock=clock)
@@ -268,7 +268,7 @@ class Assembly:
             authenticator=Authenticator(self._reviewer.find),
             authorizer=self.authorizer,
             discovery=discovery,
-            health=Health({"etcd": self._storage_trouble, "informer-sync": self._storage_trouble}),
+            health=Health(storage=self._storage_trouble, clock=self.clock, version="1.36"),
             metrics=self.metrics,
             flows=self.flows,
             deadlines=self._deadlines,

@@ -1,24 +1,75 @@
-"""Counts of what the server did, as Prometheus text. Names are kube-apiserver's.
+"""Counts of what the server did, as Prometheus text. Names and labels are kube-apiserver's.
 
+Requests are counted per resource the server has, never per path a client made up, so that what is kept is bounded.
 Source: apiserver ``pkg/endpoints/metrics``, 1.36; the Prometheus text format 0.0.4.
 """
 
 from __future__ import annotations
 
+import bisect
 import collections
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+
+from anynode.aio.clock import Clock
+from anynode.api.errors import ApiError
+from anynode.api.resources import Resource
+from anynode.api.wire import ApiRequest, ApiResponse
+from anynode.apiserver.requestinfo import RequestInfo
 
 Gauge = Callable[[], Mapping[str, float]]
 """Label text (``resource="pods"``) -> value now."""
+Key = tuple[str, str, str, str, str, str, str]
+"""Verb, group, version, resource, subresource, scope, dry run."""
+_VERBS = {"create": "POST", "update": "PUT"}
+_BOUNDS = (
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60,
+)  # fmt: skip
+_DURATION = "apiserver_request_duration_seconds"
+
+
+class _Durations:
+    """How long the requests of one key took."""
+
+    __slots__ = ("buckets", "total")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(_BOUNDS) + 1)
+        self.total = 0.0
 
 
 class Metrics:
     """Counters kept here, gauges asked when read."""
 
-    def __init__(self) -> None:
-        self.requests: collections.Counter[tuple[str, str]] = collections.Counter()
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._requests: collections.Counter[tuple[Key, int]] = collections.Counter()
+        self._durations: dict[Key, _Durations] = {}
         self._codes: collections.Counter[int] = collections.Counter()
         self._gauges: dict[str, Gauge] = {}
+
+    async def counted(
+        self, request: ApiRequest, info: RequestInfo, resource: Resource, answer: Awaitable[ApiResponse]
+    ) -> ApiResponse:
+        """``answer``, counted with its code and how long it took."""
+        began, code = self._clock.monotonic(), 500
+        try:
+            response = await answer
+            code = response.status
+            return response
+        except ApiError as error:
+            code = error.status_code
+            raise
+        finally:
+            self._count(_key(request, info, resource), code, self._clock.monotonic() - began)
+
+    def _count(self, key: Key, code: int, seconds: float) -> None:
+        self._requests[key, code] += 1
+        durations = self._durations.get(key)
+        if durations is None:
+            durations = self._durations[key] = _Durations()
+        durations.buckets[bisect.bisect_left(_BOUNDS, seconds)] += 1
+        durations.total += seconds
 
     def refused(self, code: int) -> None:
         self._codes[code] += 1
@@ -28,8 +79,21 @@ class Metrics:
 
     def text(self) -> bytes:
         lines = ["# TYPE apiserver_request_total counter"]
-        for (verb, resource), count in sorted(self.requests.items()):
-            lines.append(f'apiserver_request_total{{verb="{verb}",resource="{resource}"}} {count}')
+        lines.extend(
+            f'apiserver_request_total{{code="{code}",{_labels(key)}}} {count}'
+            for (key, code), count in sorted(self._requests.items())
+        )
+        lines.append(f"# TYPE {_DURATION} histogram")
+        for key, durations in sorted(self._durations.items(), key=lambda each: each[0]):
+            labels = _labels(key)
+            sums = list(itertools.accumulate(durations.buckets))
+            lines.extend(
+                f'{_DURATION}_bucket{{{labels},le="{bound:g}"}} {count}'
+                for bound, count in zip(_BOUNDS, sums, strict=False)
+            )
+            lines.append(f'{_DURATION}_bucket{{{labels},le="+Inf"}} {sums[-1]}')
+            lines.append(f"{_DURATION}_sum{{{labels}}} {durations.total:g}")
+            lines.append(f"{_DURATION}_count{{{labels}}} {sums[-1]}")
         lines.append("# TYPE apiserver_request_terminations_total counter")
         lines.extend(
             f'apiserver_request_terminations_total{{code="{code}"}} {count}'
@@ -39,3 +103,24 @@ class Metrics:
             lines.append(f"# TYPE {name} gauge")
             lines.extend(f"{name}{{{labels}}} {value:g}" for labels, value in sorted(read().items()))
         return ("\n".join(lines) + "\n").encode()
+
+
+def _key(request: ApiRequest, info: RequestInfo, resource: Resource) -> Key:
+    verb = info.verb
+    if verb == "patch" and "apply-patch" in request.headers.get("content-type", ""):
+        verb = "apply"
+    scope = "resource" if info.name or verb == "create" else "namespace" if info.namespace else "cluster"
+    dry_run = "All" if "dryRun" in request.query else ""
+    named = _VERBS.get(verb) or verb.upper()
+    part = info.subresource
+    if part and resource.subresource(part) is None:
+        part = ""  # whatever a client made up
+    return named, resource.group, resource.version, resource.plural, part, scope, dry_run
+
+
+def _labels(key: Key) -> str:
+    verb, group, version, resource, subresource, scope, dry_run = key
+    return (
+        f'component="apiserver",dry_run="{dry_run}",group="{group}",resource="{resource}",scope="{scope}",'
+        f'subresource="{subresource}",verb="{verb}",version="{version}"'
+    )

@@ -302,8 +302,11 @@ class ApiServer:
             served = self._find_custom(info.group, info.version, info.plural)
             if served is None:
                 return await self._not_stored(request, info, user)
+        answer = self._stored(served, request, info, user)
+        return await self._metrics.counted(request, info, served.resource, answer)
+
+    async def _stored(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         resource = served.resource
-        self._metrics.requests[info.verb, resource.qualified] += 1
         if served.custom is not None:
             return await self._custom(served, served.custom, request, info, user)
         if info.subresource:
@@ -426,7 +429,8 @@ class ApiServer:
         return None
 
     def _all_paths(self) -> list[str]:
-        others = ["/healthz", "/livez", "/metrics", "/readyz", "/version", *self._paths]
+        own = ["/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz", "/version"]
+        others = [*own, *self._paths]
         return sorted([*self._discovery.paths(), *others])
 
     # --- reads
