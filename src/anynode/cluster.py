@@ -377,6 +377,7 @@ class Cluster:
                 controllers=self.settings.controllers,
                 root_ca=self.server.ca_pem.decode(),
                 sign_certificate=signer.sign,
+                sign_token=self.server.tokens.issue_legacy,
             ),
             chance=self._chance,
             informers=informers,

@@ -86,6 +86,7 @@ class ApiServerProcess:
         self._contexts: list[tuple[ssl.SSLContext, Callable[[], KeyPair]]] = []
         """Contexts that show a certificate of the authority, and what makes the next one."""
         self.authority: CertificateAuthority
+        self.tokens: TokenIssuer
         self.assembly: Assembly
 
     async def __aenter__(self) -> Self:
@@ -93,7 +94,7 @@ class ApiServerProcess:
             listening = stack.enter_context(_listening(self._host, self._port))
             self._port = listening.getsockname()[1]
             self.authority = CertificateAuthority.load_or_create(self._pki, self._clock)
-            tokens = TokenIssuer(load_or_create_key(self._pki / "sa.key"), ISSUER, self._clock)
+            tokens = self.tokens = TokenIssuer(load_or_create_key(self._pki / "sa.key"), ISSUER, self._clock)
             access = self._access.read(self._clock, self.authority.certificate)
             settings = dataclasses.replace(
                 self._settings,

@@ -25,6 +25,7 @@ from anynode.controllers.certificates import (
     CertificateSigner,
     Sign,
 )
+from anynode.controllers.cluster_roles import ClusterRoleAggregation
 from anynode.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from anynode.controllers.context import ControllerContext, Recorder
 from anynode.controllers.cronjob import CronJobController
@@ -54,6 +55,7 @@ from anynode.controllers.storage_protection import (
     VolumeProtectionController,
 )
 from anynode.controllers.taint_eviction import TaintEvictionController
+from anynode.controllers.token_secrets import SignToken, TokenSecrets
 from anynode.informers.election import Elector
 from anynode.informers.informer import InformerFactory
 from anynode.informers.recorder import EventRecorder
@@ -88,6 +90,8 @@ class ControllerSettings:
     sign_certificate: Sign | None = None
     """The cluster's authority; without it nothing is signed."""
     signing_seconds: float = SIGNING_SECONDS
+    sign_token: SignToken | None = None
+    """Signs tokens kept in Secrets; without it none are made."""
 
 
 Maker = Callable[[ControllerContext, ControllerSettings], Mapping[str, Work]]
@@ -106,6 +110,12 @@ def _root_ca(context: ControllerContext, settings: ControllerSettings) -> Mappin
     if not settings.root_ca:
         return {}
     return {"": RootCaController(context, certificate=settings.root_ca).run}
+
+
+def _tokens(context: ControllerContext, settings: ControllerSettings) -> Mapping[str, Work]:
+    if settings.sign_token is None:
+        return {}
+    return {"": TokenSecrets(context, sign=settings.sign_token, root_ca=settings.root_ca).run}
 
 
 def _signing(context: ControllerContext, settings: ControllerSettings) -> Mapping[str, Work]:
@@ -134,6 +144,8 @@ CONTROLLERS: Mapping[str, Maker] = {
     "node-lifecycle": _one(NodeLifecycleController),
     "taint-eviction": _one(TaintEvictionController),
     "pod-garbage-collector": _one(PodGarbageCollector),
+    "clusterrole-aggregation-controller": _one(ClusterRoleAggregation),
+    "serviceaccount-token-controller": _tokens,
     "certificatesigningrequest-approving-controller": _one(CertificateApprover),
     "certificatesigningrequest-signing-controller": _signing,
     "certificatesigningrequest-cleaner-controller": _one(CertificateCleaner),

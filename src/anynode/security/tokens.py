@@ -25,6 +25,8 @@ from anynode.aio.clock import Clock
 from anynode.api import objects, resources
 from anynode.api.objects import Object, ObjectKey
 from anynode.api.wire import User
+from anynode.security import legacy_tokens
+from anynode.security.legacy_tokens import Legacy
 
 PROJECTED_SECONDS = 3607
 """The life kubelets ask for in ``kube-api-access`` volumes; such tokens live a year and warn after this."""
@@ -74,6 +76,8 @@ class Claims:
     issued: int
     warn_after: int = 0
     token_id: str = ""
+    legacy: tuple[str, Legacy] | None = None
+    """Set for a token kept in a Secret: the token and what it says."""
 
     def user(self) -> User:
         """The service account as a user; ``system:authenticated`` is for the authenticator to add."""
@@ -158,6 +162,10 @@ class TokenIssuer:
         }
         return self._signed(claims), now + datetime.timedelta(seconds=expiration_seconds)
 
+    def issue_legacy(self, namespace: str, name: str, uid: str, secret: str) -> str:
+        """A token for a service account without an end, to be kept in ``secret``."""
+        return self._signed(legacy_tokens.claims_of(namespace, name, uid, secret))
+
     def verify(self, token: str, audiences: Sequence[str] = ()) -> Claims:
         """What ``token`` says, if it is ours, valid now, and meant for one of ``audiences`` (default: our own).
 
@@ -165,7 +173,8 @@ class TokenIssuer:
         """
         claims = self._verified.get(token)
         if claims is None:
-            claims = _parse(self._checked(token))
+            payload = self._checked(token)
+            claims = self._kept_in_secret(token, payload) if payload["iss"] == legacy_tokens.ISSUER else _parse(payload)
             if len(self._verified) >= VERIFIED_KEPT:
                 self._verified.clear()
             self._verified[token] = claims
@@ -182,6 +191,22 @@ class TokenIssuer:
         if now < claims.issued - LEEWAY_SECONDS:
             raise TokenInvalid("service account token is issued in the future")
         return claims
+
+    def _kept_in_secret(self, token: str, payload: Mapping[str, Any]) -> Claims:
+        found = legacy_tokens.parse(payload)
+        if isinstance(found, str):
+            raise TokenInvalid(found)
+        return Claims(
+            namespace=found.namespace,
+            name=found.name,
+            uid=found.uid,
+            audiences=self.audiences,
+            bound=Bound(),
+            expires=1 << 62,
+            not_before=0,
+            issued=0,
+            legacy=(token, found),
+        )
 
     def jwks(self) -> Object:
         """The public key as a JWKS document, for ``/openid/v1/jwks``."""
@@ -216,7 +241,15 @@ class TokenIssuer:
             signature = _decode(parts[2])
         except (ValueError, binascii.Error) as error:
             raise TokenForeign("invalid bearer token") from error
-        if not isinstance(header, dict) or not isinstance(payload, dict) or payload.get("iss") != self.issuer:
+        if (
+            not isinstance(header, dict)
+            or not isinstance(payload, dict)
+            or payload.get("iss")
+            not in (
+                self.issuer,
+                legacy_tokens.ISSUER,
+            )
+        ):
             raise TokenForeign("invalid bearer token")
         if header.get("kid") not in (None, "", self.key_id):
             raise TokenInvalid("invalid signature, no keys found")
@@ -236,6 +269,8 @@ def why_invalid(claims: Claims, lookup: Lookup, now: datetime.datetime) -> str |
 
     ``lookup`` finds live objects. Something being deleted for less than the leeway still counts.
     """
+    if claims.legacy is not None:
+        return legacy_tokens.why_invalid(*claims.legacy, lookup)
     account = lookup(resources.known("serviceaccounts"), ObjectKey(claims.namespace, claims.name))
     if account is None:
         return f'serviceaccounts "{claims.name}" not found'
