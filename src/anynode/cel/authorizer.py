@@ -1,6 +1,7 @@
 """``authorizer`` in expressions: checks built step by step and asked of an object that is handed in.
 
-The asked object answers ``(allowed, reason, error)`` for attributes. Source: apiserver ``pkg/cel/library/authz.go``, 1.36.
+The asked object answers ``(allowed, reason, error)`` for attributes. Source: apiserver
+``pkg/cel/library/authz.go``, 1.36.
 """
 
 from __future__ import annotations

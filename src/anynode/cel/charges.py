@@ -1,6 +1,7 @@
 """What calls cost when they run: a number, or a function of arguments and result.
 
-Source: cel-go ``interpreter/runtimecost.go``, ``ext/{lists,sets}.go`` v0.26; apiserver ``pkg/cel/library/cost.go``, 1.36.
+Source: cel-go ``interpreter/runtimecost.go``, ``ext/{lists,sets}.go`` v0.26; apiserver
+``pkg/cel/library/cost.go``, 1.36.
 """
 
 from __future__ import annotations

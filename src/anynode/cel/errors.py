@@ -28,11 +28,11 @@ class Issue:
     def display(self, lines: Sequence[str]) -> str:
         """The complaint as cel-go prints it."""
         text = f"ERROR: <input>:{self.line}:{self.column + 1}: {self.message}"
-        if not 1 <= self.line <= len(lines) or len(lines[self.line - 1].encode()) > _LONGEST_SNIPPET:
+        if self.column < 0 or not 1 <= self.line <= len(lines) or len(lines[self.line - 1].encode()) > _LONGEST_SNIPPET:
             return text
         snippet = lines[self.line - 1].replace("\t", " ")
-        dots = "".join("\uff0e" if ord(each) > 127 else "." for each in snippet[: max(self.column, 0)])
-        wide = self.column < len(snippet) and ord(snippet[max(self.column, 0)]) > 127
+        dots = "".join("\uff0e" if ord(each) > 127 else "." for each in snippet[: self.column])
+        wide = self.column < len(snippet) and ord(snippet[self.column]) > 127
         return f"{text}\n | {snippet}\n | {dots}{chr(0xFF3E) if wide else '^'}"
 
 
@@ -66,6 +66,13 @@ class CelProgramError(CelError):
 
 class CelEvaluationError(CelError):
     """Evaluation came to an error value: ``no such key: x``."""
+
+
+class NoSuchOverload(CelEvaluationError):
+    """A function was called on values it does not take; the call puts its name and their types into the text."""
+
+    def __init__(self, message: str = "no such overload") -> None:
+        super().__init__(message)
 
 
 class CostExceeded(CelError):

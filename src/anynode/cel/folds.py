@@ -12,8 +12,8 @@ from typing import Any
 
 from anynode.cel import values
 from anynode.cel.charges import Charge
-from anynode.cel.errors import CelEvaluationError, CostExceeded
-from anynode.cel.operators import compare, no_overload
+from anynode.cel.errors import CelEvaluationError, CostExceeded, NoSuchOverload
+from anynode.cel.operators import compare, no_overload, refused
 from anynode.cel.values import LISTS, MAPS, MISSING, Optional
 
 Frame = list[Any]
@@ -124,32 +124,26 @@ def lazily(slot: int, init: Run) -> Run:
     return run
 
 
-# --- calls -------------------------------------------------------------------------------------------------------------
+# --- calls -----------------------------------------------------------------------------------------------------------
 
 
 def call(function: str, body: Callable[..., Any], runs: list[Run], charge: Charge | int) -> Run:
     """A call of a function on evaluated arguments."""
+    priced: Charge = (lambda _args, _result: charge) if isinstance(charge, int) else charge
     if len(runs) == 2:
         special = _COMPARED.get(function)
         if special is not None and charge == 1:
             return special(runs[0], runs[1])
-        return _binary(body, runs[0], runs[1], charge)
-    if len(runs) == 1:
-        return _unary(body, runs[0], charge)
-    if isinstance(charge, int):
-        fixed = charge
-
-        def run_fixed(frame: Frame) -> Any:
-            result = body(*[each(frame) for each in runs])
-            frame[0] += fixed
-            return result
-
-        return run_fixed
-    priced = charge
+        return _binary(function, body, runs[0], runs[1], charge)
+    if len(runs) == 1 and isinstance(charge, int):
+        return _unary(function, body, runs[0], charge)
 
     def run(frame: Frame) -> Any:
         args = [each(frame) for each in runs]
-        result = body(*args)
+        try:
+            result = body(*args)
+        except NoSuchOverload:
+            raise refused(function, args) from None
         frame[0] += priced(args, result)
         if frame[0] > frame[1]:
             raise CostExceeded
@@ -158,64 +152,44 @@ def call(function: str, body: Callable[..., Any], runs: list[Run], charge: Charg
     return run
 
 
-def _unary(body: Callable[..., Any], operand: Run, charge: Charge | int) -> Run:
-    if isinstance(charge, int):
-        fixed = charge
-
-        def run_fixed(frame: Frame) -> Any:
-            result = body(operand(frame))
-            frame[0] += fixed
-            return result
-
-        return run_fixed
-    priced = charge
-
+def _unary(function: str, body: Callable[..., Any], operand: Run, charge: int) -> Run:
     def run(frame: Frame) -> Any:
         value = operand(frame)
-        result = body(value)
-        frame[0] += priced((value,), result)
-        if frame[0] > frame[1]:
-            raise CostExceeded
-        return result
+        frame[0] += charge
+        try:
+            return body(value)
+        except NoSuchOverload:
+            raise refused(function, (value,)) from None
 
     return run
 
 
-def _binary(body: Callable[..., Any], left: Run, right: Run, charge: Charge | int) -> Run:
-    if isinstance(charge, int):
-        fixed = charge
-
-        def run_fixed(frame: Frame) -> Any:
-            try:
-                one = left(frame)
-            except CelEvaluationError:
-                _or_none(right, frame)
-                frame[0] += fixed
-                raise
-            try:
-                other = right(frame)
-            except CelEvaluationError:
-                frame[0] += fixed
-                raise
-            frame[0] += fixed
-            return body(one, other)
-
-        return run_fixed
-    priced = charge
+def _binary(function: str, body: Callable[..., Any], left: Run, right: Run, charge: Charge | int) -> Run:
+    """Both sides are evaluated and paid for even if the first one fails."""
+    fixed = charge if isinstance(charge, int) else 0
+    priced = None if isinstance(charge, int) else charge
+    least = fixed or 1
 
     def run(frame: Frame) -> Any:
         try:
             one = left(frame)
         except CelEvaluationError:
             _or_none(right, frame)
-            frame[0] += 1
+            frame[0] += least
             raise
         try:
             other = right(frame)
         except CelEvaluationError:
-            frame[0] += 1
+            frame[0] += least
             raise
-        result = body(one, other)
+        try:
+            result = body(one, other)
+        except NoSuchOverload:
+            frame[0] += least
+            raise refused(function, (one, other)) from None
+        if priced is None:
+            frame[0] += fixed
+            return result
         frame[0] += priced((one, other), result)
         if frame[0] > frame[1]:
             raise CostExceeded
@@ -228,7 +202,12 @@ def _less_equals(left: Run, right: Run) -> Run:
     def run(frame: Frame) -> Any:
         one, other = left(frame), right(frame)
         frame[0] += 1
-        return one <= other if type(one) is int and type(other) is int else compare(one, other) <= 0
+        if type(one) is int and type(other) is int:
+            return one <= other
+        try:
+            return compare(one, other) <= 0
+        except NoSuchOverload:
+            raise refused("_<=_", (one, other)) from None
 
     return run
 
@@ -237,7 +216,12 @@ def _less(left: Run, right: Run) -> Run:
     def run(frame: Frame) -> Any:
         one, other = left(frame), right(frame)
         frame[0] += 1
-        return one < other if type(one) is int and type(other) is int else compare(one, other) < 0
+        if type(one) is int and type(other) is int:
+            return one < other
+        try:
+            return compare(one, other) < 0
+        except NoSuchOverload:
+            raise refused("_<_", (one, other)) from None
 
     return run
 
@@ -246,7 +230,12 @@ def _greater_equals(left: Run, right: Run) -> Run:
     def run(frame: Frame) -> Any:
         one, other = left(frame), right(frame)
         frame[0] += 1
-        return one >= other if type(one) is int and type(other) is int else compare(one, other) >= 0
+        if type(one) is int and type(other) is int:
+            return one >= other
+        try:
+            return compare(one, other) >= 0
+        except NoSuchOverload:
+            raise refused("_>=_", (one, other)) from None
 
     return run
 
@@ -255,7 +244,12 @@ def _greater(left: Run, right: Run) -> Run:
     def run(frame: Frame) -> Any:
         one, other = left(frame), right(frame)
         frame[0] += 1
-        return one > other if type(one) is int and type(other) is int else compare(one, other) > 0
+        if type(one) is int and type(other) is int:
+            return one > other
+        try:
+            return compare(one, other) > 0
+        except NoSuchOverload:
+            raise refused("_>_", (one, other)) from None
 
     return run
 
@@ -268,7 +262,7 @@ _COMPARED: dict[str, Callable[[Run, Run], Run]] = {
 }
 
 
-# --- loops -------------------------------------------------------------------------------------------------------------
+# --- loops -----------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -306,7 +300,8 @@ def _go_type(value: Any) -> str:
     names = {"bool": "types.Bool", "int": "types.Int", "uint": "types.Uint", "double": "types.Double"}
     names |= {"string": "types.String", "bytes": "types.Bytes", "null_type": "types.Null"}
     names |= {"google.protobuf.Timestamp": "types.Timestamp", "google.protobuf.Duration": "types.Duration"}
-    names["optional_type"] = "*types.Optional"
+    names |= {"optional_type": "*types.Optional", "type": "*types.Type", "net.IP": "cel.IP", "net.CIDR": "cel.CIDR"}
+    names |= {f"kubernetes.{name}": f"cel.{name}" for name in ("URL", "Quantity", "Semver")}
     return names.get(values.kind_name(value), values.kind_name(value))
 
 

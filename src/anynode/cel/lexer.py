@@ -30,6 +30,7 @@ _KEYWORDS = {"in": "in", "true": "true", "false": "false", "null": "null"}
 _PARTIAL = re.compile(
     r"""[bB]?(?:"(?:"")?|'(?:'')?)"""  # how far an unfinished string is followed
 )
+_PARTIAL_ESCAPE = re.compile(r"\\(?:[xX][0-9a-fA-F]?|u[0-9a-fA-F]{0,3}|U[0-9a-fA-F]{0,7}|[0-3][0-7]?)?")
 _SIMPLE_ESCAPES = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", "'": "'", '"': '"',
     "`": "`", "?": "?",

@@ -1,6 +1,7 @@
 """What is wrong with the literals of a well typed expression: durations, timestamps, patterns, mixed lists, formats.
 
-A checked tree comes in; offsets and sentences go out. Source: cel-go ``cel/validator.go``, ``ext/formatting.go``, v0.26.
+A checked tree comes in; offsets and sentences go out. Source: cel-go ``cel/validator.go``, ``ext/formatting.go``,
+v0.26.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Macros: calls the parser replaces by a fold or a presence test.
 
 A macro gets the offset it is reported at, its target and arguments; the expression it stands for comes back, None if it
-does not apply, or ``MacroError`` is raised. Source: cel-go ``parser/macro.go``, ``ext/{comprehensions,lists,bindings}.go``,
-``cel/library.go``, v0.26.
+does not apply, or ``MacroError`` is raised. Source: cel-go ``parser/macro.go``,
+``ext/{comprehensions,lists,bindings}.go``, ``cel/library.go``, v0.26.
 """
 
 from __future__ import annotations

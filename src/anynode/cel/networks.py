@@ -277,7 +277,7 @@ def _contains_ip(cidr: Any, other: Any) -> bool:
     try:
         address = _address(_ip(other) if type(other) is str else other)
     except CelEvaluationError:
-        raise no_overload() from None  # upstream loses what is wrong with the text
+        raise CelEvaluationError("no such overload") from None  # upstream loses what is wrong with the text
     return _prefix_of(cidr).contains(address, address.max_prefixlen)
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from anynode.cel import types, values
-from anynode.cel.errors import CelEvaluationError
+from anynode.cel.errors import CelEvaluationError, NoSuchOverload
 from anynode.cel.times import MAX_SECONDS, MIN_SECONDS, SECOND, Duration, Timestamp, parse_duration, parse_timestamp
 from anynode.cel.types import Type
 from anynode.cel.values import LISTS, ListView, Optional, Uint, kind_name, size_of
@@ -26,8 +26,22 @@ _NUMBER = re.compile(
 )
 
 
-def no_overload() -> CelEvaluationError:
-    return CelEvaluationError("no such overload")
+def no_overload() -> NoSuchOverload:
+    return NoSuchOverload()
+
+
+def refused(function: str, args: Sequence[Any]) -> CelEvaluationError:
+    """The error of a function called on values it does not take."""
+    if function in _PLAINLY:
+        return CelEvaluationError("no such overload")
+    taken = _TRAITS.get(function)
+    if taken is not None:
+        name = "" if kind_name(args[0]) in taken | _RECEIVERS else f": {function}"
+        return CelEvaluationError(f"no such overload{name}")
+    if function == "flatten":
+        kind = kind_name(args[0])
+        return CelEvaluationError(f"no such overload: {'map(dyn, dyn)' if kind == 'map' else kind}.flatten()")
+    return CelEvaluationError(f"no such overload: {function}({', '.join(map(kind_name, args))})")
 
 
 def _int(number: int) -> int:
@@ -216,7 +230,7 @@ def contains(element: Any, container: Any) -> bool:
     raise no_overload()
 
 
-# --- conversions -------------------------------------------------------------------------------------------------------
+# --- conversions -----------------------------------------------------------------------------------------------------
 
 
 def _not_convertible(value: Any, to: str) -> CelEvaluationError:
@@ -370,7 +384,7 @@ def to_duration(value: Any) -> Any:
     if type(value) is Duration:
         return value
     if type(value) is int:
-        return Duration(value)
+        raise _not_convertible(value, "google.protobuf.Duration")
     if type(value) is str:
         try:
             return parse_duration(value)
@@ -400,7 +414,7 @@ def size(value: Any) -> int:
     raise no_overload()
 
 
-# --- optionals ---------------------------------------------------------------------------------------------------------
+# --- optionals -------------------------------------------------------------------------------------------------------
 
 
 def _of_non_zero(value: Any) -> Optional:
@@ -422,21 +436,45 @@ def _has_value(optional: Any) -> bool:
 
 
 def _unwrap(elements: Any) -> list[Any]:
+    if type(elements) not in LISTS:
+        raise no_overload()
     found = []
     for each in elements:
         if type(each) is not Optional:
-            raise CelEvaluationError(f"value {each} is not optional")
+            raise no_overload()
         if each.value is not values.MISSING:
             found.append(each.value)
     return found
 
+
+def equals(left: Any, right: Any) -> bool:
+    """``==``: values of the libraries cannot even be asked whether they equal one of another type."""
+    if values.equal(left, right):
+        return True
+    if type(left) is not type(right) and right is not None and hasattr(left, "type_name"):
+        raise no_overload()
+    return False
+
+
+_PLAINLY = frozenset({"_==_", "_!=_", "@in", "!_", "startsWith", "endsWith", "contains", "matches", "find", "findAll"})
+_NUMERIC = frozenset({"int", "uint", "double"})
+_ORDERED_KINDS = _NUMERIC | {"bool", "bytes", "string", "google.protobuf.Duration", "google.protobuf.Timestamp"}
+_TIMES = frozenset({"google.protobuf.Duration", "google.protobuf.Timestamp"})
+_RECEIVERS = _TIMES | {"string"}
+_TRAITS: dict[str, frozenset[str]] = {
+    "size": _TIMES | {"bytes", "list", "map", "string"}, "sort": _TIMES | {"list", "string"},
+    "_+_": _NUMERIC | _TIMES | {"bytes", "list", "string"}, "_-_": _NUMERIC | _TIMES, "_*_": _NUMERIC, "_/_": _NUMERIC,
+    "_%_": frozenset({"int", "uint"}), "-_": _TIMES | {"bool", "double", "int", "string"},
+    "_<_": _ORDERED_KINDS, "_<=_": _ORDERED_KINDS, "_>_": _ORDERED_KINDS, "_>=_": _ORDERED_KINDS,
+}  # fmt: skip
+"""What kinds an operator is at all defined on, by its first operand."""
 
 Function = Callable[..., Any]
 FUNCTIONS: dict[str, Function] = {
     "_+_": add, "_-_": subtract, "_*_": multiply, "_/_": divide, "_%_": modulo, "-_": negate, "!_": logical_not,
     "_<_": lambda left, right: compare(left, right) < 0, "_<=_": lambda left, right: compare(left, right) <= 0,
     "_>_": lambda left, right: compare(left, right) > 0, "_>=_": lambda left, right: compare(left, right) >= 0,
-    "_==_": values.equal, "_!=_": lambda left, right: not values.equal(left, right), "@in": contains,
+    "_==_": equals, "_!=_": lambda left, right: not values.equal(left, right), "@in": contains,
     "int": to_int, "uint": to_uint, "double": to_double, "string": to_string, "bytes": to_bytes, "bool": to_bool,
     "timestamp": to_timestamp, "duration": to_duration, "dyn": lambda value: value, "type": type_of, "size": size,
     "optional.of": Optional, "optional.ofNonZeroValue": _of_non_zero, "optional.none": lambda: values.NONE,

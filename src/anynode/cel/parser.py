@@ -39,6 +39,8 @@ class Source:
         """A complaint at a code point; below zero: at no place."""
         if offset < 0:
             return Issue(-1, -1, message)
+        if not self.text:
+            return Issue(1, -1, message)
         line = bisect.bisect_right(self.starts, offset)
         return Issue(line, offset - self.starts[line - 1], message)
 
@@ -55,11 +57,11 @@ def parse(text: str, macros: Mapping[MacroKey, Macro]) -> tuple[Node, Source]:
         tree = None if unreadable else parser.start()
     except _Stuck:
         tree = None
-    except (RecursionError, _TooDeep):
-        deep = Issue(-1, -1, f"expression recursion limit exceeded: {_MOST_DEPTH}")
-        raise CelSyntaxError(text, [deep]) from None
+    except (RecursionError, _TooDeep) as error:
+        deep = str(error) if isinstance(error, _TooDeep) else f"expression recursion limit exceeded: {_MOST_DEPTH}"
+        raise CelSyntaxError(text, [Issue(-1, -1, deep)]) from None
     if tree is None:
-        found = syntax_errors.complaints(tokens, unreadable)
+        found = syntax_errors.complaints(tokens, unreadable, text)
         raise CelSyntaxError(text, [source.issue(offset, message) for offset, message in found])
     if parser.complaints:
         raise CelSyntaxError(text, [source.issue(offset, message) for offset, message in parser.complaints])
@@ -111,7 +113,7 @@ class _Parser:
     def _expression(self) -> Node:
         self._depth += 1
         if self._depth > _MOST_DEPTH:
-            raise _TooDeep
+            raise _TooDeep(f"expression recursion limit exceeded: {_MOST_DEPTH}")
         result = self._logic("||")
         if self._kind == "?":
             at = self._next().offset
@@ -160,8 +162,8 @@ class _Parser:
         return left
 
     def _longer(self, chain: int) -> int:
-        if chain >= _MOST_DEPTH - 1:
-            raise _TooDeep
+        if chain >= _MOST_DEPTH:
+            raise _TooDeep("max recursion depth exceeded")
         return chain + 1
 
     def _unary(self) -> Node:
@@ -294,12 +296,16 @@ class _Parser:
         self._at = at
         brace = self._next().offset
         entries: list[Entry] = []
+        if self._kind == ",":
+            self._next()
+            self._expect("}")
+            return Struct(brace, name, entries)
         while self._kind != "}":
             optional = self._question()
             field = self._field_name()[1]
             colon = self._expect(":").offset
             entries.append(Entry(colon, None, field, self._expression(), optional=optional))
-            if not self._comma(after=bool(entries)):
+            if not self._comma():
                 break
         self._expect("}")
         return Struct(brace, name, entries)
@@ -310,11 +316,11 @@ class _Parser:
         self._next()
         return True
 
-    def _comma(self, *, after: bool) -> bool:
+    def _comma(self) -> bool:
         if self._kind != ",":
             return False
         self._next()
-        return after
+        return True
 
     def _list(self) -> Node:
         at = self._next().offset
@@ -327,7 +333,7 @@ class _Parser:
                 if self._question():
                     optionals.add(len(elements))
                 elements.append(self._expression())
-                if not self._comma(after=True):
+                if not self._comma():
                     break
         self._expect("]")
         return ListNode(at, elements, frozenset(optionals))
@@ -343,7 +349,7 @@ class _Parser:
                 key = self._expression()
                 colon = self._expect(":").offset
                 entries.append(Entry(colon, key, "", self._expression(), optional=optional))
-                if not self._comma(after=True):
+                if not self._comma():
                     break
         self._expect("}")
         return MapNode(at, entries)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from anynode.cel import charges, folds, library, operators, selection, values
-from anynode.cel.errors import CelEvaluationError, CelProgramError
+from anynode.cel.errors import CelEvaluationError, CelProgramError, NoSuchOverload
 from anynode.cel.selection import Qualifier
 from anynode.cel.syntax import (
     ACCUMULATOR,
@@ -181,6 +181,8 @@ class Planner:
         if function in operators.CONVERSIONS and len(plans) == 1 and plans[0].is_constant:
             try:
                 return constant(body(plans[0].constant))
+            except NoSuchOverload:
+                raise CelProgramError(str(operators.refused(function, [plans[0].constant]))) from None
             except CelEvaluationError as error:
                 raise CelProgramError(str(error)) from error
         if overload == "in_list" and plans[1].is_constant and (found := _membership(plans)) is not None:
@@ -274,13 +276,13 @@ class Planner:
         self._locals.append(scope)
         loop = folds.Loop(ranged.run, init.run, accumulator, first, second)
         step = self._step(node)
-        if step is None:
-            condition, change = self.plan(node.condition), self.plan(node.step)
+        if step is not None:
+            del self._locals[-2:]
+            return Plan(step(loop))
+        condition, change = self.plan(node.condition), self.plan(node.step)
         self._locals.pop()
         result = self.plan(node.result)
         self._locals.pop()
-        if step is not None:
-            return Plan(step(loop))
         return Plan(
             folds.fold(loop, condition.constant if condition.is_constant else condition.run, change.run, result.run)
         )

@@ -124,7 +124,7 @@ def _sign(value: Any) -> int:
     return -1 if nano < 0 else 1 if nano > 0 else 0
 
 
-# --- semver ------------------------------------------------------------------------------------------------------------
+# --- semver ----------------------------------------------------------------------------------------------------------
 
 _DIGITS = frozenset("0123456789")
 _LETTERS = _DIGITS | frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-")

@@ -158,8 +158,10 @@ def qualified(root: Run, qualifiers: Sequence[Qualifier], *, base: int, test: bo
             maybe = maybe or qualifier.optional
             key = qualifier.key if qualifier.run is None else qualifier.run(frame)
             if test and position == last:
-                frame[0] += 1
-                return find(value, key) is not MISSING
+                present = find(value, key) is not MISSING
+                if present or not maybe:
+                    frame[0] += 1
+                return present
             if maybe:
                 value = find(value, key)
                 if value is MISSING:

@@ -5,14 +5,16 @@ Source: cel-go ``ext/{lists,sets}.go`` v0.26; apiserver ``pkg/cel/library/lists.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from anynode.cel.errors import CelEvaluationError
 from anynode.cel.operators import add, compare, contains, no_overload
-from anynode.cel.times import Duration
 from anynode.cel.values import LISTS, NONE, Optional, equal, kind_name
 
+_SUMMED = frozenset({"int", "uint", "double", "google.protobuf.Duration"})
+_ORDERED = _SUMMED | {"bool", "bytes", "string", "google.protobuf.Timestamp"}
 _LONGEST_RANGE = 1_000_000  # costs more than any limit allows
 
 
@@ -99,35 +101,23 @@ def _sorted_by(elements: Any, keys: Any) -> Any:
 
 
 def _is_sorted(elements: Any) -> bool:
-    found = list(_list(elements))
-    return all(compare(one, other) <= 0 for one, other in zip(found, found[1:], strict=False))
+    return all(compare(one, other) <= 0 for one, other in itertools.pairwise(_list(elements)))
 
 
 def _sum(elements: Any) -> Any:
     total: Any = None
     for each in _list(elements):
+        if kind_name(each) not in _SUMMED:
+            raise no_overload()
         total = each if total is None else add(total, each)
     return 0 if total is None else total
-
-
-def summed(zero: Any) -> Callable[[Any], Any]:
-    """``sum`` of a list whose elements' zero is known."""
-
-    def run(elements: Any) -> Any:
-        total = zero
-        for each in _list(elements):
-            total = add(total, each)
-        return total
-
-    return run
-
-
-SUM_ZEROS: dict[str, Any] = {"list_double_sum_double": 0.0, "list_duration_sum_duration": Duration(0)}
 
 
 def _extreme(name: str, sign: int) -> Callable[[Any], Any]:
     def run(elements: Any) -> Any:
         found = list(_list(elements))
+        if any(kind_name(each) not in _ORDERED for each in found):
+            raise no_overload()
         if not found:
             raise CelEvaluationError(f"{name} called on empty list")
         best = found[0]

@@ -19,7 +19,7 @@ from anynode.cel.values import LISTS, MAPS, Uint, find, kind_name
 
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _UPPER = {lower: lower - 32 for lower in range(ord("a"), ord("z") + 1)}
-_SPACE = " \t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+_SPACE = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _QUOTED = {
     "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\",
     '"': '\\"',
@@ -147,7 +147,7 @@ def quoted(text: str) -> str:
     return '"' + "".join(_QUOTED.get(each, each) for each in text) + '"'
 
 
-# --- format ------------------------------------------------------------------------------------------------------------
+# --- format ----------------------------------------------------------------------------------------------------------
 
 
 class FormatError(CelEvaluationError):

@@ -47,7 +47,7 @@ class Ident(Node):
 
 
 class Select(Node):
-    """``operand.field``, or with ``test`` what ``has()`` makes of it. ``resolved``: the whole chain names a variable."""
+    """``operand.field``, or with ``test`` what ``has()`` makes of it. ``resolved``: the chain names a variable."""
 
     __slots__ = ("constant", "field", "operand", "resolved", "test")
 

@@ -16,7 +16,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
 _HOST_ALLOWED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~!$&'()*+,;=:[]<>\"")
 _USER_ALLOWED = re.compile(r"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*")
-_PATH_SAFE = "/-_.~$&+,:;=@!'()*"
+_PATH_SAFE = "/-_.~$&+,:;=@"
 
 
 class UrlError(ValueError):
@@ -126,10 +126,7 @@ def escaped_path(parts: Parts) -> str:
     """The path as it is sent: as written where that is well escaped."""
     if re.fullmatch(r"[A-Za-z0-9\-_.~/$&+,:;=@!'()*%\[\]]*", parts.raw_path, re.ASCII):
         return parts.raw_path
-    return quote(
-        parts.path.encode("utf-8", "surrogateescape"),
-        safe=_PATH_SAFE.replace("!", "").replace("'", "").replace("(", "").replace(")", "").replace("*", ""),
-    )
+    return quote(parts.path.encode("utf-8", "surrogateescape"), safe=_PATH_SAFE)
 
 
 def query_values(query: str) -> dict[str, list[str]]:

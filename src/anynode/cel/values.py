@@ -77,6 +77,10 @@ class Fields(Mapping[str, Any]):
             raise made
         return made
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value, or ``default`` if there is no such name; a failure to make it is raised."""
+        return self[name] if name in self._makers else default
+
     def __contains__(self, name: object) -> bool:
         return name in self._makers
 
@@ -188,7 +192,7 @@ LISTS = (list, ListView, tuple)
 MAPS = (dict, MapView, ObjectView, Fields)
 
 
-# --- adapting ----------------------------------------------------------------------------------------------------------
+# --- adapting --------------------------------------------------------------------------------------------------------
 
 
 def _timestamp(value: Any) -> Any:
@@ -296,7 +300,7 @@ def plain(value: Any) -> Any:
 _VIEWED = frozenset({ObjectView, MapView, ListView, list, dict, StructValue, Optional})
 
 
-# --- kinds -------------------------------------------------------------------------------------------------------------
+# --- kinds -----------------------------------------------------------------------------------------------------------
 
 _NAMES: dict[type, str] = {
     bool: "bool", int: "int", Uint: "uint", float: "double", str: "string", bytes: "bytes", type(None): "null_type",
@@ -341,21 +345,18 @@ def find(container: Any, key: Any) -> Any:
             found = container.get(key, MISSING)
         except TypeError:
             return MISSING
-        if found is not MISSING and (type(key) is bool or key == 0 or key == 1):  # True == 1 in Python only
-            return (
-                found
-                if any(each == key and (type(each) is bool) is (type(key) is bool) for each in container)
-                else MISSING
-            )
+        if found is not MISSING and (type(key) is bool or key in (0, 1)):  # True is 1 in Python only
+            bools = type(key) is bool
+            return found if any(each == key and (type(each) is bool) is bools for each in container) else MISSING
         return found
     if type(key) is not str:
         raise CelEvaluationError("no such overload")
     if kind is Fields:
-        return container[key] if key in container else MISSING
+        return container.get(key, MISSING)
     return container.find(key)
 
 
-# --- equality ----------------------------------------------------------------------------------------------------------
+# --- equality --------------------------------------------------------------------------------------------------------
 
 _BY_VALUE = frozenset({str, bool, bytes, type(None), Timestamp, Duration})
 
