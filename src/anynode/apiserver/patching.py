@@ -18,7 +18,7 @@ from anynode.api.resources import Resource
 from anynode.api.wire import ApiRequest
 from anynode.apiserver import negotiation
 from anynode.apiserver.bodies import Bodies, no_such_kind, report
-from anynode.apiserver.requestinfo import RequestInfo, is_true
+from anynode.apiserver.requestinfo import NAMESPACE_MISMATCH, RequestInfo, is_true
 from anynode.registry.deletion import timestamp
 from anynode.registry.store import Write
 from anynode.schema import decode, fields, managed_fields, strategic, unstructured
@@ -219,11 +219,19 @@ def _json(value: Any) -> str:
 
 def _sorted_along(patch: Any, result: Any) -> Any:
     """``result`` with sorted keys where the patch has an object, as upstream shows what it merged."""
+    if isinstance(patch, list):
+        return _all_sorted(result)
     if not isinstance(patch, dict) or not isinstance(result, dict | list):
         return result
     if isinstance(result, list):
         return [_sorted_along(patch.get(str(at)), each) for at, each in enumerate(result)]
     return {key: _sorted_along(patch.get(key), result[key]) for key in sorted(result)}
+
+
+def _all_sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _all_sorted(value[key]) for key in sorted(value)}
+    return [_all_sorted(each) for each in value] if isinstance(value, list) else value
 
 
 def _pointed(operations: Any) -> Object:
@@ -252,7 +260,9 @@ def go_text(value: Any) -> str:
 
 def _named(obj: Object, info: RequestInfo) -> Object:
     """``obj``, which a patch may not rename."""
-    said = meta(obj).get("name") or ""
+    said, namespace = meta(obj).get("name") or "", meta(obj).get("namespace")
+    if namespace and info.namespace and namespace != info.namespace:
+        raise errors.BadRequest(NAMESPACE_MISMATCH)
     if not said:
         raise errors.BadRequest(
             f"the name of the object ({info.name} based on URL) was undeterminable: name must be provided"

@@ -24,7 +24,7 @@ from anynode.apiserver import negotiation
 from anynode.apiserver.bodies import Bodies, field_validation
 from anynode.apiserver.patching import Patcher
 from anynode.apiserver.read import Reader, list_options
-from anynode.apiserver.requestinfo import RequestInfo
+from anynode.apiserver.requestinfo import NAMESPACE_MISMATCH, RequestInfo
 from anynode.apiserver.served import Served
 from anynode.registry import deletion
 from anynode.registry.items import Item
@@ -33,7 +33,6 @@ from anynode.schema import decode, fields
 
 MANAGER_BYTES = 128
 COLLECTION_WORKERS = 16
-NAMESPACE_MISMATCH = "the namespace of the provided object does not match the namespace sent on the request"
 
 _SCHEME = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"
 

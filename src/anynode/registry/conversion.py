@@ -62,6 +62,19 @@ def _kept(value: Mapping[str, Any]) -> Object:
     return {key: each for key, each in value.items() if each is not None}
 
 
+_NEVER_ABSENT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "target": {"pods": ("targetAverageValue",), "object": ("targetValue",)},
+    "current": {
+        "resource": ("currentAverageValue",),
+        "containerResource": ("currentAverageValue",),
+        "pods": ("currentAverageValue",),
+        "object": ("currentValue",),
+        "external": ("currentValue",),
+    },
+}
+"""Amounts the annotations always say, be it zero."""
+
+
 def _metric_to_note(metric: Object, *, word: str) -> Object:
     """A metric of v2 as the annotations of v1 say it; ``word`` is target (a wish) or current (a measurement)."""
     part = _part_of(metric)
@@ -86,6 +99,9 @@ def _metric_to_note(metric: Object, *, word: str) -> Object:
     else:
         note = {"metricName": source.get("name"), "metricSelector": source.get("selector")}
         note |= {f"{word}Value": amount.get("value"), f"{word}AverageValue": amount.get("averageValue")}
+    for name in _NEVER_ABSENT[word].get(part, ()):
+        if note.get(name) is None:
+            note[name] = "0"
     return {"type": metric.get("type"), part: _kept(note)}
 
 
@@ -127,7 +143,7 @@ def _autoscaler_to_stored(obj: Object) -> Object:
         spec["behavior"] = behavior
     current = [_metric_of_note(note, word="current") for note in _noted(notes, CURRENT_METRICS) or ()]
     used = status.pop("currentCPUUtilizationPercentage", None)
-    if used is not None:
+    if used is not None and not current:  # what the annotation says, says more
         resource = {"name": "cpu", "current": {"averageUtilization": used}}
         current = [{"type": "Resource", "resource": resource}, *current]
     if current:
@@ -149,10 +165,9 @@ def _autoscaler_to_served(obj: Object) -> Object:
             others.append(_metric_to_note(metric, word="target"))
     current = []
     for metric in status.pop("currentMetrics", None) or ():
-        if "currentCPUUtilizationPercentage" not in status and _is_cpu(metric, "current"):
+        if _is_cpu(metric, "current"):
             status["currentCPUUtilizationPercentage"] = metric["resource"]["current"]["averageUtilization"]
-        else:
-            current.append(_metric_to_note(metric, word="current"))
+        current.append(_metric_to_note(metric, word="current"))
     for name, value in (
         (METRICS, others), (BEHAVIOR, spec.pop("behavior", None)), (CURRENT_METRICS, current),
         (CONDITIONS, status.pop("conditions", None)),

@@ -109,6 +109,8 @@ class ServiceStore(ResourceStore):
         if not services.needs_cluster_ip(spec):
             return spec
         before = (old or {}).get("spec") or {}
+        if spec.get("clusterIP") and not spec.get("clusterIPs"):
+            spec = {**spec, "clusterIPs": [spec["clusterIP"]]}
         wrong = service_rules.validate_cluster_ips(spec, before)
         if wrong:
             raise _invalid(obj, *wrong)

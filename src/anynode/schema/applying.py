@@ -59,6 +59,8 @@ def _go_syntax(value: Any) -> str:
         return f"map[string]interface {{}}{{{inner}}}"
     if isinstance(value, list):
         return f"[]interface {{}}{{{', '.join(_go_syntax(each) for each in value)}}}"
+    if value is None:
+        return "interface {}(nil)"
     return f'"{value}"' if isinstance(value, str) else go_value(value)
 
 

@@ -21,7 +21,7 @@ MAIN: Mapping[str, str] = {
     **dict.fromkeys(("ResourceClaim", "DeviceClass"), "AU*"),
     **dict.fromkeys(("ServiceAccount", "Endpoints", "PersistentVolumeClaim", "Pod", "ControllerRevision"), "UA*"),
     "Ingress": "UA*",
-    **dict.fromkeys(("Node", "Namespace", "Job", "StorageClass", "CSIStorageCapacity"), "AVUI"),
+    **dict.fromkeys(("Node", "Namespace", "Job", "StorageClass", "CSIStorageCapacity", "IPAddress"), "AVUI"),
     "RuntimeClass": "aVuI",
     **dict.fromkeys(("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ResourceClaimTemplate"), "AVUI"),
     **dict.fromkeys(("EndpointSlice", "PersistentVolume", "CSINode", "LimitRange"), "A*"),

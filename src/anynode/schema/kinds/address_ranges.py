@@ -41,9 +41,11 @@ def _validate_parent(address: Object) -> list[FieldError]:
 
 def _validate_parent_update(new: Object, old: Object) -> list[FieldError]:
     after, before = ((each.get("spec") or {}).get("parentRef") for each in (new, old))
-    if after == before:
-        return []
-    return [invalid(FieldPath("spec.parentRef"), internal("*ParentReference", after), metadata.IMMUTABLE)]
+    errors = _validate_parent(new)
+    if after != before:
+        shown = internal("*ParentReference", after)
+        errors.append(invalid(FieldPath("spec.parentRef"), shown, metadata.IMMUTABLE))
+    return errors
 
 
 IP_ADDRESS = KindRules(

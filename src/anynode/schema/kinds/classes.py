@@ -23,7 +23,7 @@ from anynode.schema.fields import (
 )
 from anynode.schema.kinds import amounts, selection, strategy
 from anynode.schema.kinds.conditions import validate_conditions
-from anynode.schema.kinds.internal_form import selector_form
+from anynode.schema.kinds.internal_form import selector_form, sorted_map
 from anynode.schema.kinds.workload_rules import validate_at_most_all, validate_percent_or_count
 from anynode.schema.rules import KindRules
 
@@ -191,7 +191,7 @@ def _validate_topology(requirement: Object, meant: dict[str, set[str]], path: Fi
 
 def validate_storage_class_update(new: Object, old: Object) -> list[FieldError]:
     return validate_storage_class(new) + [
-        invalid(FieldPath(field), new.get(field), metadata.IMMUTABLE)
+        invalid(FieldPath(field), sorted_map(new.get(field)), metadata.IMMUTABLE)
         for field in ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode")
         if not strategy.same_value(new.get(field), old.get(field))
     ]

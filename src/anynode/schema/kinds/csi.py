@@ -22,7 +22,7 @@ from anynode.schema.fields import (
     too_long,
 )
 from anynode.schema.kinds import selection, strategy, volume_claims
-from anynode.schema.kinds.internal_form import internal
+from anynode.schema.kinds.internal_form import internal, selector_form
 from anynode.schema.kinds.volume_rules import validate_csi_driver
 from anynode.schema.rules import KindRules
 
@@ -106,12 +106,27 @@ def validate_driver_update(new: Object, old: Object) -> list[FieldError]:
     return errors
 
 
+def _tokens_of(driver: Object) -> Sequence[Object]:
+    return (driver.get("spec") or {}).get("tokenRequests") or ()
+
+
+def _driver_warnings(driver: Object) -> list[str]:
+    if not _tokens_of(driver) or driver["spec"].get("serviceAccountTokenInSecrets") is not None:
+        return []
+    return [
+        "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible "
+        "logging of tokens in volume attributes"
+    ]
+
+
 DRIVER = KindRules(
     default=default_driver,
     prepare_create=_without_gated,
     prepare_update=_update_driver,
     validate=validate_driver,
     validate_update=validate_driver_update,
+    warnings=_driver_warnings,
+    update_warnings=lambda new, old: () if _tokens_of(new) == _tokens_of(old) else _driver_warnings(new),
     allow_unconditional_update=False,
 )
 
@@ -186,8 +201,8 @@ def validate_storage_capacity(capacity: Object) -> list[FieldError]:
 
 def validate_storage_capacity_update(new: Object, old: Object) -> list[FieldError]:
     return validate_storage_capacity(new) + [
-        invalid(FieldPath(field), new.get(field), metadata.IMMUTABLE)
-        for field in ("nodeTopology", "storageClassName")
+        invalid(FieldPath(field), shown(new.get(field)), metadata.IMMUTABLE)
+        for field, shown in (("nodeTopology", selector_form), ("storageClassName", lambda name: name))
         if not strategy.same_value(new.get(field), old.get(field))
     ]
 

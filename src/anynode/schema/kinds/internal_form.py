@@ -70,6 +70,11 @@ def difference(kind: str, old: Any, new: Any) -> str:
     return "".join(rows[2:])
 
 
+def sorted_map(value: Any) -> Any:
+    """A map as it is printed; what is no map stays as it is."""
+    return dict(sorted(value.items())) if isinstance(value, dict) else value
+
+
 def selector_form(selector: Object | None) -> Object | None:
     """A label selector as it is printed: known fields, empty ones left out, maps sorted."""
     if selector is None:
