@@ -1,6 +1,6 @@
 """Devices: classes and claims of them, and what a claim got.
 
-CEL expressions are not compiled; all else is judged. Source: kubernetes ``pkg/apis/resource/validation/validation.go``,
+Source: kubernetes ``pkg/apis/resource/validation/validation.go``,
 ``pkg/apis/resource/v1/defaults.go``, ``pkg/registry/resource/*/strategy.go``, 1.36.
 """
 
@@ -27,6 +27,7 @@ from anynode.schema.fields import (
 from anynode.schema.kinds import strategy
 from anynode.schema.kinds.addresses import validate_interface_address
 from anynode.schema.kinds.conditions import validate_conditions
+from anynode.schema.kinds.device_selectors import validate_expression
 from anynode.schema.kinds.internal_form import internal
 from anynode.schema.kinds.selection import validate_node_selector
 from anynode.schema.kinds.volume_rules import validate_csi_driver, validate_template_metadata
@@ -170,10 +171,7 @@ def _validate_amount(request: Object, path: FieldPath) -> list[FieldError]:
 def _validate_selector(selector: Object, path: FieldPath) -> list[FieldError]:
     if selector.get("cel") is None:
         return [required(path.child("cel"))]
-    expression = selector["cel"].get("expression") or ""
-    if len(expression.encode()) > 10 * 1024:
-        return [too_long(path.child("cel", "expression"), 10 * 1024)]
-    return []
+    return validate_expression(selector["cel"].get("expression") or "", path.child("cel", "expression"))
 
 
 def _validate_toleration(toleration: Object, path: FieldPath) -> list[FieldError]:
