@@ -1,4 +1,4 @@
-"""Ways in over HTTPS: ID tokens of a provider, a front proxy's word, static tokens; and what the audit file then has."""
+"""Ways in over HTTPS: ID tokens of a provider, a front proxy's word, static tokens; and what the audit file has."""
 
 from __future__ import annotations
 
