@@ -426,6 +426,8 @@ class Compiled:
             return _integer(kind, field.element_go_type, keep)
         if kind == "J" and field.target in _SCHEMA_OR:
             return _SchemaOr(self, field.target)
+        if field.target == _NO_FIELDS:
+            return _no_fields
         made: Mapping[str, Checker] = {
             "b": _boolean(keep),
             "d": _float(keep),
@@ -443,6 +445,17 @@ _SCHEMA_OR = frozenset(("v1.JSONSchemaPropsOrArray", "v1.JSONSchemaPropsOrBool",
 _JSON_SCHEMA = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
 
 
+_NO_FIELDS = "v1.CustomResourceSubresourceStatus"
+
+
+def _no_fields(value: Any, unknown: list[str]) -> Any:
+    """A struct without any fields."""
+    if value.__class__ is not dict:
+        raise FieldTypeError(json_kind(value), _NO_FIELDS)
+    unknown.extend(f".{name}" for name in value)
+    return {} if value else value
+
+
 class _SchemaOr:
     """A JSON schema or what else may stand in its place; fields it does not know go without a word, as upstream."""
 
@@ -453,6 +466,14 @@ class _SchemaOr:
         self._target = target
 
     def __call__(self, value: Any, _: list[str]) -> Any:
+        try:
+            return self._read(value)
+        except FieldTypeError as error:
+            if error.path:
+                error.struct = "JSONSchemaProps"  # the one it stands in: Go reads it on its own, then adds where
+            raise
+
+    def _read(self, value: Any) -> Any:
         if value.__class__ is dict:
             return self._schema(value, [])
         if self._target == "v1.JSONSchemaPropsOrBool":

@@ -51,6 +51,8 @@ class Field(NamedTuple):
     def go_type(self) -> str:
         """How Go's messages name the type of the whole field."""
         element = self.element_go_type
+        if element == "v1.ValidationRule":
+            return "v1.ValidationRules"
         if self.kind == "q" and self.shape == "m":
             return "v1.ResourceList"
         return {"": "", "l": "[]", "m": "map[string]", "M": "map[string]"}[self.shape] + element

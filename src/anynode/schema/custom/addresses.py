@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import urllib.parse
 
 _HEX_PAIRS = re.compile("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2})*|[0-9a-fA-F]{2}(-[0-9a-fA-F]{2})*")
+_BARE_HEX = re.compile("[0-9a-fA-F]+")
 _HEX_QUADS = re.compile(r"[0-9a-fA-F]{4}(\.[0-9a-fA-F]{4})*")
 _SCHEME = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*")
-_HOST = re.compile(r"(?:[^\x00-\x20\x7f\"<>\\^`{|}%\[\]]|%[0-9a-fA-F]{2})*")
+_HOST = re.compile(r"""(?:[A-Za-z0-9\-_.~!$&'()*+,;=:\[\]<>"\u0080-\U0010ffff]|%25|%[89a-fA-F][0-9a-fA-F])*""")
 _PORT = re.compile("(:[0-9]*)?")
 
 
@@ -62,9 +62,11 @@ def is_cidr(text: str) -> bool:
 
 
 def is_mac(text: str) -> bool:
-    """Of 6, 8 or 20 bytes, in pairs or in fours."""
+    """Of 6, 8 or 20 bytes: in pairs, in fours, or all together."""
     if _HEX_PAIRS.fullmatch(text):
         return (len(text) + 1) // 3 in (6, 8, 20)
+    if _BARE_HEX.fullmatch(text):
+        return len(text) // 2 in (6, 8, 20) and len(text) % 2 == 0
     return bool(_HEX_QUADS.fullmatch(text)) and 2 * ((len(text) + 1) // 5) in (6, 8, 20)
 
 
@@ -109,10 +111,7 @@ def _is_authority(text: str) -> bool:
     name, colon, port = host.rpartition(":")
     if colon and not (port == "" or (port.isascii() and port.isdigit())):
         return False
-    return (
-        _HOST.fullmatch(urllib.parse.quote(name if colon else host, safe="%!$&'()*+,;=:[]<>\"", errors="replace"))
-        is not None
-    )
+    return _HOST.fullmatch(name if colon else host) is not None
 
 
 def _is_zoned(text: str) -> bool:

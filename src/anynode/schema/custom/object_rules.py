@@ -10,7 +10,7 @@ from typing import Any
 
 from anynode.api import names
 from anynode.api.objects import Object
-from anynode.schema import metadata, metadata_order, typed
+from anynode.schema import metadata, typed
 from anynode.schema.custom import wording
 from anynode.schema.custom.pruning import read_metadata
 from anynode.schema.custom.structural import Structural
@@ -137,14 +137,9 @@ def metadata_errors(value: Any, path: str) -> list[FieldError]:
     except typed.DecodeError as error:
         return [invalid(path, value, str(error))]
     named = {**found, "name": found.get("name") or "fakename"}
-    errors = metadata.validate_create(
+    return metadata.validate_create(
         {"metadata": named},
         namespaced=bool(named.get("namespace")),
         valid_name=metadata.path_segment_name,
         path=FieldPath(path),
     )
-    odd = [
-        FieldError(each.reason, each.field.replace("metadata", path, 1), each.message)
-        for each in metadata_order.finalizer_errors({"metadata": named})
-    ]
-    return [*errors, *odd]

@@ -181,6 +181,7 @@ _BOUNDS = {
 
 def _number(schema: ValueSchema, value: float, path: str) -> Outcome:
     result = Outcome()
+    value = value if value_schema.type_of(value) == "integer" else float(value)
     kind = schema.types[0] if len(schema.types) == 1 and schema.types[0] in ("integer", "number") else ""
     for keyword, how in value_schema.number_complaints(schema, value):
         if keyword == "range":

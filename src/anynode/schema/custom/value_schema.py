@@ -14,6 +14,7 @@ from typing import Any
 from anynode.api import patterns
 from anynode.api.objects import Object
 from anynode.schema.custom import formats
+from anynode.schema.custom.correlation import alike
 
 Fits = Callable[[Any], bool]
 _LARGEST_INT = 2**63
@@ -116,7 +117,7 @@ def in_enum(schema: ValueSchema, value: Any) -> bool:
         if each is None or value is None:
             continue
         if each.__class__ is value.__class__:
-            if each == value:
+            if alike(each, value):
                 return True
         elif _numbers_equal(each, value):
             return True

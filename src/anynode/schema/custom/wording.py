@@ -30,10 +30,10 @@ def child(path: str, name: str) -> str:
 
 def go_float(number: float) -> str:
     """As ``%v`` prints it."""
-    return _float(number, small=-4, two_digits=True)
+    return _float(number, small=-4, large=6, two_digits=True)
 
 
-def _float(number: float, *, small: int, two_digits: bool) -> str:
+def _float(number: float, *, small: int, large: int, two_digits: bool) -> str:
     if number == 0 or not math.isfinite(number):
         return "0" if number == 0 else {math.inf: "+Inf", -math.inf: "-Inf"}.get(number, "NaN")
     mantissa, _, exponent = repr(number).partition("e")
@@ -44,7 +44,7 @@ def _float(number: float, *, small: int, two_digits: bool) -> str:
     point = len(whole) + int(exponent or 0) - (len(whole + fraction) - len(digits))
     digits = digits.rstrip("0") or "0"
     power = point - 1
-    if power < small or power >= 21:
+    if power < small or power >= large:
         tail = f".{digits[1:]}" if len(digits) > 1 else ""
         width = "02" if two_digits else ("02" if power >= 0 or power <= -10 else "")
         shown = f"{abs(power):{width}}" if width else str(abs(power))
@@ -63,7 +63,7 @@ def go_json(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return _float(value, small=-6, two_digits=False)
+        return _float(value, small=-6, large=21, two_digits=False)
     if isinstance(value, int):
         return str(value)
     if isinstance(value, str):
@@ -104,7 +104,15 @@ _ESCAPES = {
 }  # fmt: skip
 
 
+class Pointer(str):
+    """A text behind a pointer: printed as JSON prints it."""
+
+    __slots__ = ()
+
+
 def shown(value: Any) -> str:
+    if isinstance(value, Pointer):
+        return go_json(value)
     if isinstance(value, str):
         return go_quoted(value)
     if isinstance(value, float):

@@ -166,7 +166,7 @@ def _validate_versions(form: DefinitionForm, leniency: Leniency) -> list[FieldEr
 def _validate_version(version: Object, path: str, leniency: Leniency, *, status: bool) -> list[FieldError]:
     warning, name = version.get("deprecationWarning"), version.get("name") or ""
     errors = [
-        invalid(f"{path}.deprecationWarning", warning, text)
+        invalid(f"{path}.deprecationWarning", wording.Pointer(warning), text)
         for text in _deprecation(bool(version.get("deprecated")), warning)
     ]
     schema = version.get("schema")
@@ -273,7 +273,7 @@ def _validate_subresources(subresources: Object | None, path: str) -> list[Field
         where = f"{path}.scale.labelSelectorPath"
         wrong = _simple_path(selector, where)
         if not wrong and not selector.startswith((".spec.", ".status.")):
-            wrong = [invalid(where, selector, "should be a json path under either .spec or .status")]
+            wrong = [invalid(where, wording.Pointer(selector), "should be a json path under either .spec or .status")]
         errors += wrong
     return errors
 
