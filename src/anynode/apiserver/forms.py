@@ -153,7 +153,8 @@ class MetadataForm:
                 "apiVersion": self._api_version,
                 "metadata": metadata,
                 "items": [self._partial(item) for item in items] or None,
-            }
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
         )
 
 
@@ -260,7 +261,7 @@ class TableForm:
     def join(self, items: Sequence[Item], metadata: Mapping[str, Any]) -> bytes:
         now = self._now()
         rows = [self._row(item, now) for item in items]
-        return self._table(rows, metadata, self._printer.columns())
+        return self._table(rows, metadata, self._printer.columns()) + b"\n"
 
 
 class Forms:
