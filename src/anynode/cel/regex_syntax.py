@@ -193,6 +193,9 @@ class _Parser:
                 repeated_from = start if repeated_from < 0 else repeated_from
                 continue
             repeated_from = -1
+            if self._peek(2) == "\\Q":
+                parts.extend(self._quoted())
+                continue
             part = self._atom(depth)
             if part is not None:
                 parts.append(part)
@@ -256,7 +259,8 @@ class _Parser:
         before = (self.fold, self.lines, self.dot_all, self.lazy)
         self.at += 1
         if self._peek() == "?":
-            if self._peek(3) == "?P<" or (self._peek(2) == "?<" and self._peek(3)[2:] not in ("=", "!")):
+            left = len(self.pattern) - start
+            if (self._peek(3) == "?P<" and left > 4) or (self._peek(2) == "?<" and left > 3):
                 self._capture_name(start)
             elif self._flags(start):
                 return None
@@ -294,9 +298,14 @@ class _Parser:
             seen = True
             name = {"i": "fold", "m": "lines", "s": "dot_all", "U": "lazy"}[letter]
             setattr(self, name, sign)
-        else:
-            raise RegexError("missing closing )", self.pattern)
         raise RegexError("invalid or unsupported Perl syntax", self.pattern[start : self.at])
+
+    def _quoted(self) -> list[Tree]:
+        """The characters of ``\\Q...\\E``."""
+        end = self.pattern.find("\\E", self.at + 2)
+        text = self.pattern[self.at + 2 : end if end >= 0 else len(self.pattern)]
+        self.at = len(self.pattern) if end < 0 else end + 2
+        return [self._char(ord(each)) for each in text]
 
     def _escape(self) -> Tree | None:
         start = self.at
@@ -304,12 +313,6 @@ class _Parser:
         if following in ("A", "z", "b", "B") and following:
             self.at += 2
             return Assertion("\\" + following)
-        if following == "Q":
-            end = self.pattern.find("\\E", self.at + 2)
-            text = self.pattern[self.at + 2 : end if end >= 0 else len(self.pattern)]
-            self.at = len(self.pattern) if end < 0 else end + 2
-            letters = tuple(self._char(ord(each)) for each in text)
-            return None if not letters else letters[0] if len(letters) == 1 else Sequence_(letters)
         if following == "E":
             self.at += 2
             return None
@@ -356,9 +359,26 @@ class _Parser:
             if found is not None and int(found[1] or found[2], 16) <= MOST:
                 self.at = found.end()
                 return int(found[1] or found[2], 16)
+            self._skip_hexadecimal()
         elif ord(letter) < 128 and not letter.isalnum():
             return ord(letter)
         raise RegexError("invalid escape sequence", self.pattern[start : self.at])
+
+    def _skip_hexadecimal(self) -> None:
+        """Go past what Go has read of a wrong ``\\x`` when it gives up."""
+        if self._peek() != "{":
+            self.at = min(self.at + 2, len(self.pattern))
+            return
+        self.at += 1
+        code = 0
+        while self.at < len(self.pattern):
+            letter = self._peek()
+            self.at += 1
+            if letter not in "0123456789abcdefABCDEF":
+                return
+            code = code * 16 + int(letter, 16)
+            if code > MOST:
+                return
 
     def _class(self) -> Tree:
         start = self.at

@@ -30,7 +30,7 @@ _MOST_STEPS = 200_000
 _MOST_STATES = 4_000
 _WORD_CODES = frozenset(map(ord, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"))
 _PYTHON_ASSERTIONS = {
-    "\\A": r"\A", "\\z": r"\Z", "^": "(?m:^)", "$": "(?m:$)", "\\b": r"(?a:\b)", "\\B": r"(?a:\B)",
+    "\\A": r"\A", "\\z": r"\Z", "^": "(?m:^)", "$": "(?m:$)", "\\b": r"(?a:\b)", "\\B": r"(?:(?a:\B)|\A\Z)",
 }  # fmt: skip
 
 
@@ -98,8 +98,8 @@ def _degree(tree: Tree) -> int:
     """The power of the text's length Python's engine may need; nested repeats count as too many."""
     if isinstance(tree, Repeat):
         inner = _degree(tree.part)
-        if 0 <= tree.most <= 8 and inner == 0:
-            return 0
+        if 0 <= tree.most <= 1 or (0 <= tree.most <= 8 and inner == 0):
+            return inner
         return 1 if inner == 0 else 1 + 10 * inner
     if isinstance(tree, Sequence_):
         return sum(map(_degree, tree.parts))
@@ -167,7 +167,8 @@ class _Automaton:
         self._reset()
 
     def _reset(self) -> None:
-        self._table: dict[tuple[frozenset[int], int, int, bool], frozenset[int] | None] = {}
+        self._table: dict[tuple[frozenset[int], int, int], frozenset[int] | None] = {}
+        self._ends: dict[tuple[frozenset[int], int], bool] = {}
 
     def _add(self, kind: int, argument: object, following: int, other: int) -> int:
         self._steps.append([kind, argument, following, other])
@@ -247,7 +248,7 @@ class _Automaton:
         table, class_of, codes = self._table, self._class_of, [ord(each) for each in text]
         for code in codes:
             after = class_of(code)
-            key = (states, before if self._asserts else -2, after, True)
+            key = (states, before if self._asserts else -2, after)
             try:
                 following = table[key]
             except KeyError:
@@ -258,7 +259,12 @@ class _Automaton:
             if following is None:
                 return True
             states, before_code, before = following, code, after
-        return any(self._steps[each][0] == _MATCH for each in self._closure(states, before_code, -1))
+        end = (states, before if self._asserts else -2)
+        accepted = self._ends.get(end)
+        if accepted is None:
+            accepted = any(self._steps[each][0] == _MATCH for each in self._closure(states, before_code, -1))
+            self._ends[end] = accepted
+        return accepted
 
     def _transition(self, states: frozenset[int], before: int, code: int) -> frozenset[int] | None:
         """Where the states go on a code, None if they accept before it; a new start joins them."""
