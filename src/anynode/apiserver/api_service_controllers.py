@@ -7,6 +7,7 @@ kubernetes ``pkg/controlplane/controller/crdregistration``, 1.36.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from anynode.admission.webhooks_client import CallFailed
 from anynode.aio.backoff import Backoff
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
-from anynode.api.errors import ApiError
+from anynode.api.errors import AlreadyExists, ApiError
 from anynode.api.objects import Object, get_path, labels_of, name_of
 from anynode.api.resources import GroupVersion
 from anynode.api.wire import ApiRequest, ApiResponse
@@ -96,7 +97,8 @@ class Registration:
         write = Write(user=SELF, manager="kube-apiserver", trusted=True)
         found = self._store.find(name)
         if found is None:
-            await self._store.create(service, write)
+            with contextlib.suppress(AlreadyExists):  # another server of this store was faster
+                await self._store.create(service, write)
             return
         if api_services.MANAGED not in labels_of(found.object):
             return  # somebody's own

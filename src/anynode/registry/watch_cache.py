@@ -98,6 +98,8 @@ class ResourceCache:
             known = self.damaged.pop(key, "")
             if change.record.damage and not change.deleted:
                 self.damaged[key] = change.record.damage
+                if key in self.items:
+                    self.place(self.items[key], deleted=True)
                 for watcher in tuple(self.watchers.watchers):
                     self.watchers.close(watcher)
             elif not (change.deleted and known):
