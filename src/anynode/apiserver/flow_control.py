@@ -158,7 +158,11 @@ class FlowControl:
         def read(field: str) -> Callable[[], Mapping[str, float]]:
             return lambda: {f'priority_level="{name}"': getattr(each, field) for name, each in self._levels.items()}
 
+        def limits() -> Mapping[str, float]:
+            return {f'priority_level="{name}"': each.config.nominal for name, each in self._levels.items()}
+
         return {
+            "apiserver_flowcontrol_nominal_limit_seats": limits,
             "apiserver_flowcontrol_current_executing_seats": read("used"),
             "apiserver_flowcontrol_current_inqueue_requests": read("waiting"),
             "apiserver_flowcontrol_rejected_requests_total": read("rejected"),

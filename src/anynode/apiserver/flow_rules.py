@@ -35,11 +35,13 @@ class Queuing:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LevelConfig:
-    """A priority level: ``guaranteed`` seats nobody else gets, ``most`` it may borrow up to."""
+    """A priority level: its ``nominal`` seats, those ``guaranteed`` that nobody else gets, ``most`` it may borrow up
+    to."""
 
     name: str
     uid: str
     exempt: bool
+    nominal: int
     guaranteed: int
     most: int
     most_per_request: int
@@ -170,6 +172,7 @@ def _level(obj: Object, shares: int, seats: int) -> LevelConfig:
         name=name_of(obj),
         uid=meta(obj).get("uid") or "",
         exempt=spec.get("type") == "Exempt",
+        nominal=nominal,
         guaranteed=nominal - lent,
         most=nominal + (seats if borrowing is None else round(nominal * borrowing / 100)),
         most_per_request=most_per_request,

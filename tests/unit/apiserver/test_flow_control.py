@@ -97,7 +97,8 @@ def test_flows_are_told_apart_and_dealt_hands() -> None:
 
 def level(pool: Pool, *, guaranteed: int = 1, most: int = 1, length: int = 2, queues: int = 2) -> Level:
     queuing = Queuing(queues=queues, hand=1, length=length) if queues else None
-    config = LevelConfig(name="l", uid="", exempt=False, guaranteed=guaranteed, most=most, most_per_request=1,
+    config = LevelConfig(name="l", uid="", exempt=False, nominal=guaranteed, guaranteed=guaranteed, most=most,
+                         most_per_request=1,
                          queuing=queuing)  # fmt: skip
     return Level(config, pool)
 
