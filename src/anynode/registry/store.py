@@ -194,6 +194,11 @@ class ResourceStore:
     async def _create_named(self, obj: Object, write: Write) -> Item:
         obj = self._prepared_create(obj, write)
         await self._check("CREATE", obj, None, write)
+        try:
+            obj = self._without_version(obj)
+        except errors.ApiError:
+            self.on_abandoned(obj, None, write)
+            raise
         name = str(meta(obj).get("name") or "")
         namespace = str(meta(obj).get("namespace") or "")
         key = f"{namespace}/{name}" if namespace else name
@@ -252,11 +257,7 @@ class ResourceStore:
             name = str(meta(obj).get("name") or "")
             raise errors.invalid(self.said_kind(obj), resource.group, name, fields.causes(found))
         write.warnings.extend(rules.warnings(obj))
-        try:
-            return self._without_version(obj)
-        except errors.ApiError:
-            self.on_abandoned(obj, None, write)
-            raise
+        return obj
 
     def _owned(self, live: Object | None, new: Object, write: Write) -> Object:
         if self._ownership is None or write.applied:
