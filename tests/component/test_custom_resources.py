@@ -124,7 +124,7 @@ class Sink:
     async def reach(self, count: int) -> None:
         """Wait until so many events have come."""
         async with asyncio.timeout(5):
-            while len(self.events) < count:
+            while len(self.events) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0)
 
 
