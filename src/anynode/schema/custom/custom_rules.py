@@ -81,11 +81,7 @@ class CustomRules:
     # What is wrong
 
     def validate(self, obj: Object) -> Sequence[FieldError]:
-        wrong = self._type_errors(obj)
-        if wrong:
-            return wrong
-        errors = value_rules.errors(self._schema, obj)
-        errors += self._scale_errors(obj)
+        errors = self._type_errors(obj) or [*value_rules.errors(self._schema, obj), *self._scale_errors(obj)]
         errors += object_rules.embedded_errors(obj, self._node)
         errors += object_rules.list_errors(obj, self._node)
         if self._tree is None:
@@ -93,28 +89,27 @@ class CustomRules:
         return self._ruled(errors, obj, None, None)
 
     def validate_update(self, new: Object, old: Object) -> Sequence[FieldError]:
-        wrong = self._type_errors(new)
-        if wrong:
-            return wrong
         correlated = Correlated(new, old, self._node)
-        errors = value_rules.errors(self._schema, new, correlated=correlated)
-        errors += self._scale_errors(new)
+        errors = self._type_errors(new) or [
+            *value_rules.errors(self._schema, new, correlated=correlated),
+            *self._scale_errors(new),
+        ]
         errors += object_rules.embedded_errors(new, self._node)
         errors += self._new_list_errors(new, old)
         return errors if self._tree is None else self._ruled(errors, new, old, correlated)
 
     def validate_status(self, new: Object, old: Object) -> Sequence[FieldError]:
-        wrong = self._type_errors(new)
-        if wrong:
-            return wrong
         correlated = Correlated(new, old, self._node)
+        errors = self._type_errors(new) or self._status_errors(new, old, correlated)
+        errors += self._new_list_errors(new, old)
+        return errors if self._tree is None else self._ruled(errors, new, old, correlated)
+
+    def _status_errors(self, new: Object, old: Object, correlated: Correlated) -> list[FieldError]:
         errors: list[FieldError] = []
         if "status" in new and self._status_schema is not None:
             status = correlated.key("status") or Correlated(new["status"], old.get("status"), None)
             errors += value_rules.errors(self._status_schema, new["status"], path="status", correlated=status)
-        errors += self._status_scale_errors(new)
-        errors += self._new_list_errors(new, old)
-        return errors if self._tree is None else self._ruled(errors, new, old, correlated)
+        return errors + self._status_scale_errors(new)
 
     def _ruled(
         self, errors: list[FieldError], new: Object, old: Object | None, correlated: Correlated | None
