@@ -9,11 +9,13 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 
 from anynode.aio.clock import SystemClock
 from anynode.api.objects import Object
 from anynode.api.wire import ApiRequest, ApiResponse, User, WatchEvent, parse_query
 from anynode.apiserver import long_lists
+from anynode.apiserver import read as read_module
 from anynode.apiserver.assembly import Assembly
 from anynode.schema import protobuf, types
 from anynode.storage.memory import MemoryStorage
@@ -163,3 +165,22 @@ async def test_a_compressed_long_list_reads_back(assembly: Assembly, monkeypatch
         data += piece
     assert len(orjson.loads(gzip.decompress(data))["items"]) == 30
     await packed.close()
+
+
+async def test_a_long_list_in_yaml_says_the_same(assembly: Assembly) -> None:
+    await make(assembly, 45)
+    plain = orjson.loads((await ask(assembly, PATH, "application/json")).encoded())
+    response = await ask(assembly, PATH, "application/yaml")
+    assert response.content_type == "application/yaml"
+    assert yaml.safe_load(b"".join(await all_of(response))) == plain
+
+
+async def test_a_long_list_is_looked_through_in_parts(assembly: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_module, "LOOKED_THROUGH_AT_ONCE", 7)
+    await make(assembly, 40)
+    listed = (await ask(assembly, f"{PATH}?labelSelector=n=1", "application/json")).decoded()
+    assert [each["metadata"]["name"] for each in listed["items"]] == [f"c{number:05}" for number in range(1, 40, 2)]
+    page = (await ask(assembly, f"{PATH}?labelSelector=n=1&limit=5", "application/json")).decoded()
+    assert len(page["items"]) == 5
+    rest = f"{PATH}?labelSelector=n=1&limit=50&continue={page['metadata']['continue']}"
+    assert len((await ask(assembly, rest, "application/json")).decoded()["items"]) == 15

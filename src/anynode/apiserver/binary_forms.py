@@ -87,12 +87,19 @@ class ProtobufForm:
         """A ``Status``, which says its kind: how a watch is told of an error."""
         return protobuf_writing.encode_protobuf(status, self._types)
 
-    def joined(self, messages: Sequence[bytes], metadata: Mapping[str, Any]) -> bytes:
-        """The body of a list of ``messages``."""
+    def element(self, item: Item) -> bytes:
+        """An object as it stands in a list, its key and length included."""
+        return protobuf_writing.delimited(2, self.message(item))
+
+    def list_start(self, length: int) -> bytes:
+        """What stands before a list whose content is ``length`` bytes long."""
+        return protobuf_writing.envelope_start(self._api_version, self._list_kind, length)
+
+    def list_head(self, metadata: Mapping[str, Any]) -> bytes:
+        """What a list's content begins with."""
         said = protobuf_writing.writer(self._types).message(dict(metadata), f"{protobuf_writing.META}ListMeta")
-        parts = [protobuf_writing.delimited(1, said)]
-        parts.extend(protobuf_writing.delimited(2, each) for each in messages)
-        return protobuf_writing.envelope(self._api_version, self._list_kind, b"".join(parts))
+        return protobuf_writing.delimited(1, said)
 
     def join(self, items: Sequence[Item], metadata: Mapping[str, Any]) -> bytes:
-        return self.joined([self.message(item) for item in items], metadata)
+        content = b"".join([self.list_head(metadata), *(self.element(item) for item in items)])
+        return self.list_start(len(content)) + content

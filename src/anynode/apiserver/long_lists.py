@@ -12,12 +12,16 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import orjson
+import yaml
+
 from anynode.api.wire import ByteReader
 from anynode.apiserver.binary_forms import ProtobufForm
 from anynode.apiserver.forms import ListForm, WholeForm
 from anynode.registry.items import Item
 
-SHORT = 1_000
+SHORT, SHORT_YAML = 1_000, 20
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _WHOLE, _MADE = 500, 100
 """Objects in a piece: where their bytes are there already, and where they are made."""
 _MARKS = (b'"items":[', b'"rows":[')
@@ -49,8 +53,13 @@ class Compressed:
 class LongList:
     """An ``api.wire.ByteReader`` of one list."""
 
-    def __init__(self, form: ListForm, items: Sequence[Item], metadata: Mapping[str, Any]) -> None:
-        self._pieces = _pieces(form, items, metadata)
+    def __init__(
+        self, form: ListForm, items: Sequence[Item], metadata: Mapping[str, Any], *, in_yaml: bool = False
+    ) -> None:
+        if isinstance(form, ProtobufForm):
+            self._pieces = _messages(form, items, metadata)
+        else:
+            self._pieces = (_yaml_pieces if in_yaml else _pieces)(form, items, metadata)
         self._began = False
 
     async def read(self) -> bytes:
@@ -67,10 +76,6 @@ class LongList:
 
 
 def _pieces(form: ListForm, items: Sequence[Item], metadata: Mapping[str, Any]) -> Iterator[bytes | None]:
-    """The body; None where there was work but nothing to send yet."""
-    if isinstance(form, ProtobufForm):
-        yield from _messages(form, items, metadata)
-        return
     step = _WHOLE if isinstance(form, WholeForm) else _MADE
     for begin in range(0, len(items), step):
         piece = form.join(items[begin : begin + step], metadata).rstrip()
@@ -80,13 +85,28 @@ def _pieces(form: ListForm, items: Sequence[Item], metadata: Mapping[str, Any]) 
     yield _END
 
 
+def _yaml_pieces(form: ListForm, items: Sequence[Item], metadata: Mapping[str, Any]) -> Iterator[bytes | None]:
+    """The same, as YAML: what is not the items stands before them."""
+    for begin in range(0, len(items), SHORT_YAML):
+        made = orjson.loads(form.join(items[begin : begin + SHORT_YAML], metadata))
+        field = "items" if "items" in made else "rows"
+        rows = made.pop(field)
+        head = in_yaml(made) + f"{field}:\n".encode() if not begin else b""
+        yield head + in_yaml(rows)
+
+
 def _messages(form: ProtobufForm, items: Sequence[Item], metadata: Mapping[str, Any]) -> Iterator[bytes | None]:
-    """A message begins with its length: all of it is made before anything is sent."""
+    """A message begins with its length: all in it is made before anything is sent."""
     made: list[bytes] = []
     for begin in range(0, len(items), _MADE):
-        made.extend(form.message(item) for item in items[begin : begin + _MADE])
+        made.extend(form.element(item) for item in items[begin : begin + _MADE])
         yield None
-    body = form.joined(made, metadata)
-    step = 1024 * 1024
-    for begin in range(0, len(body), step):
-        yield body[begin : begin + step]
+    head = form.list_head(metadata)
+    yield form.list_start(len(head) + sum(map(len, made))) + head
+    for begin in range(0, len(made), _MADE):
+        yield b"".join(made[begin : begin + _MADE])
+
+
+def in_yaml(value: Any) -> bytes:
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text.encode()

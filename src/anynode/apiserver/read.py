@@ -29,6 +29,7 @@ from anynode.storage.types import Compacted, FutureRevision, Revision, Storage, 
 
 FUTURE_WAIT_SECONDS = 3.0
 MIN_TIMEOUT_SECONDS = 1800
+LOOKED_THROUGH_AT_ONCE = 500
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _FIELD_WORDS = frozenset({
     "pods", "nodes", "namespaces", "secrets", "services", "replicationcontrollers", "events",
@@ -180,6 +181,19 @@ class Listing:
     metadata: Mapping[str, Any]
 
 
+async def _selected(items: Iterable[Item], selection: Selection, limit: int) -> Sequence[Item]:
+    """The items asked for, one more than ``limit`` at most; looked through in parts, that others have their turns."""
+    every = list(items)
+    kept: list[Item] = []
+    for begin in range(0, len(every), LOOKED_THROUGH_AT_ONCE):
+        if begin:
+            await asyncio.sleep(0)
+        kept.extend(filter(selection.matches, every[begin : begin + LOOKED_THROUGH_AT_ONCE]))
+        if limit and len(kept) > limit:
+            break
+    return kept
+
+
 class Reader:
     """Answers reads of every resource."""
 
@@ -268,6 +282,8 @@ class Reader:
         source = await self._scan(served, scope, start, revision, options) if exact else None
         items = served.store.cache.scan(scope, start) if source is None else source
         limit = 0 if any_version else options.limit
+        if not selection.unfiltered:
+            items = await _selected(items, selection, limit)
         return self._page(served, selection, scope, items, limit, revision, start)
 
     async def _list_version(self, options: ListOptions) -> Revision:
@@ -328,8 +344,6 @@ class Reader:
         start: str,
     ) -> Listing:
         metadata: dict[str, Any] = {"resourceVersion": str(revision)}
-        if not selection.unfiltered:
-            items = filter(selection.matches, items)
         if not limit:
             return Listing(list(items), metadata)
         source = iter(items)

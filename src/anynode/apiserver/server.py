@@ -11,10 +11,8 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
 
 import orjson
-import yaml
 
 from anynode.api import errors
 from anynode.api.formats import parse_duration
@@ -53,7 +51,6 @@ PERHAPS_STALE = frozenset({401, 403, 404, 409, 422})
 """What a server may say because another one's write has not reached it yet."""
 OUTDATED = {"endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
 """Resources whose use is warned of."""
-_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # a long list would keep the loop for minutes
 READS = frozenset({"get", "list", "watch"})
 LONG_RUNNING = frozenset({"attach", "exec", "proxy", "log", "portforward"})
 
@@ -468,8 +465,9 @@ class ApiServer:
                 "items": [served.forms.served(item) for item in items],
             }
             return ApiResponse(obj=obj)
-        if len(items) > long_lists.SHORT and accepted.media_type != negotiation.YAML:
-            stream = long_lists.LongList(form, items, metadata)
+        in_yaml = accepted.media_type == negotiation.YAML
+        if len(items) > (long_lists.SHORT_YAML if in_yaml else long_lists.SHORT):
+            stream = long_lists.LongList(form, items, metadata, in_yaml=in_yaml)
             return ApiResponse(stream=stream, content_type=accepted.media_type)
         return _in_media(ApiResponse(body=form.join(items, metadata)), accepted)
 
@@ -599,9 +597,9 @@ def _in_media(response: ApiResponse, accepted: Accepted) -> ApiResponse:
     if accepted.media_type == negotiation.PROTOBUF:
         response.content_type = negotiation.PROTOBUF
     if accepted.media_type == negotiation.YAML:
-        text = yaml.dump(orjson.loads(response.encoded()), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        body = long_lists.in_yaml(orjson.loads(response.encoded()))
         return ApiResponse(
-            status=response.status, headers=response.headers, content_type=negotiation.YAML, body=text.encode()
+            status=response.status, headers=response.headers, content_type=negotiation.YAML, body=body
         )
     return response
 

@@ -51,8 +51,13 @@ def delimited(field: int, content: bytes) -> bytes:
 
 def envelope(api_version: str, kind: str, raw: bytes) -> bytes:
     """A whole body: the magic number and ``runtime.Unknown``."""
+    return envelope_start(api_version, kind, len(raw)) + raw
+
+
+def envelope_start(api_version: str, kind: str, length: int) -> bytes:
+    """What stands before the ``length`` bytes of the message in a body."""
     named = delimited(1, api_version.encode()) + delimited(2, kind.encode())
-    return MAGIC + delimited(1, named) + delimited(2, raw)
+    return MAGIC + delimited(1, named) + number(2 << 3 | 2) + number(length)
 
 
 def frame(kind: str, encoded: bytes) -> bytes:
