@@ -154,8 +154,8 @@ def call(function: str, body: Callable[..., Any], runs: list[Run], charge: Charg
 
 def _unary(function: str, body: Callable[..., Any], operand: Run, charge: int) -> Run:
     def run(frame: Frame) -> Any:
-        value = operand(frame)
         frame[0] += charge
+        value = operand(frame)
         try:
             return body(value)
         except NoSuchOverload:
@@ -345,19 +345,29 @@ def quantifier(loop: Loop, predicate: Run, *, wanted: bool) -> Run:
 
 
 def appending(loop: Loop, condition: Run | None, element: Run, cost: int) -> Run:
-    """``map``, ``filter`` and ``transformList``."""
+    """``map``, ``filter`` and ``transformList``. A failure lets the loop go on, and a later condition's replaces it."""
 
     def run(frame: Frame) -> Any:
         found: list[Any] = []
+        failure: CelEvaluationError | None = None
         for each in loop.elements(frame):
             loop.set(frame, each)
             if frame[0] > frame[1]:
                 raise CostExceeded
-            if condition is not None and not _decided(condition(frame)):
+            try:
+                if condition is not None and not _decided(condition(frame)):
+                    continue
+            except CelEvaluationError as error:
+                failure = error
                 continue
-            found.append(element(frame))
+            try:
+                found.append(element(frame))
+            except CelEvaluationError as error:
+                failure = failure or error
             frame[0] += cost
         frame[0] += 1
+        if failure is not None:
+            raise failure
         return found
 
     return run
@@ -366,22 +376,35 @@ def appending(loop: Loop, condition: Run | None, element: Run, cost: int) -> Run
 def inserting(loop: Loop, condition: Run | None, inserted: list[Run]) -> Run:
     """``transformMap`` and ``transformMapEntry``."""
 
+    def insert(frame: Frame, found: dict[Any, Any]) -> None:
+        parts = [part(frame) for part in inserted]
+        entries = {parts[0]: parts[1]} if len(parts) == 2 else parts[0]
+        for key in entries:
+            if key in found:
+                raise CelEvaluationError(f"insert failed: key {key} already exists")
+            found[key] = values.find(entries, key)
+
     def run(frame: Frame) -> Any:
         found: dict[Any, Any] = {}
+        failure: CelEvaluationError | None = None
         for each in loop.elements(frame):
             loop.set(frame, each)
             if frame[0] > frame[1]:
                 raise CostExceeded
-            if condition is not None and not _decided(condition(frame)):
+            try:
+                if condition is not None and not _decided(condition(frame)):
+                    continue
+            except CelEvaluationError as error:
+                failure = error
                 continue
-            parts = [part(frame) for part in inserted]
             frame[0] += 2
-            entries = {parts[0]: parts[1]} if len(parts) == 2 else parts[0]
-            for key in entries:
-                if key in found:
-                    raise CelEvaluationError(f"insert failed: key {key} already exists")
-                found[key] = values.find(entries, key)
+            try:
+                insert(frame, found)
+            except CelEvaluationError as error:
+                failure = failure or error
         frame[0] += 1
+        if failure is not None:
+            raise failure
         return found
 
     return run
@@ -392,14 +415,20 @@ def counting(loop: Loop, condition: Run) -> Run:
 
     def run(frame: Frame) -> Any:
         count = 0
+        failure: CelEvaluationError | None = None
         for each in loop.elements(frame):
             loop.set(frame, each)
             if frame[0] > frame[1]:
                 raise CostExceeded
-            if _decided(condition(frame)):
-                count += 1
-                frame[0] += 2
+            try:
+                if _decided(condition(frame)):
+                    count += 1
+                    frame[0] += 2
+            except CelEvaluationError as error:
+                failure = error
         frame[0] += 2
+        if failure is not None:
+            raise failure
         return count == 1
 
     return run

@@ -105,7 +105,7 @@ def _add_lists(left: Any, right: Any) -> Any:
             merged.append(each)
         elif left.type.list_type == "map":
             merged[place] = each
-    return ListView(merged, types.list_of(left.type.parameters[0]) if left.type.list_type == "set" else left.type)
+    return ListView(merged, left.type)
 
 
 def subtract(left: Any, right: Any) -> Any:

@@ -204,6 +204,7 @@ class Planner:
 
         def run(frame: Frame) -> Any:
             found = []
+            frame[0] += 10
             for index, part in enumerate(runs):
                 value = part(frame)
                 if index in optionals:
@@ -216,7 +217,6 @@ class Planner:
                         continue
                     value = value.value
                 found.append(value)
-            frame[0] += 10
             return found
 
         return Plan(run)
@@ -227,6 +227,7 @@ class Planner:
 
         def run(frame: Frame) -> Any:
             found: dict[Any, Any] = {}
+            frame[0] += 30
             for key_run, value_run, optional in parts:
                 key = key_run(frame)
                 value = value_run(frame)
@@ -236,7 +237,6 @@ class Planner:
                     found.pop(key, None)
                     continue
                 found[key] = value
-            frame[0] += 30
             return found
 
         if all(key.is_constant and value.is_constant for key, value, _ in plans):
@@ -249,13 +249,13 @@ class Planner:
 
         def run(frame: Frame) -> Any:
             found: dict[str, Any] = {}
+            frame[0] += 40
             for field, value_run, optional in parts:
                 value = value_run(frame)
                 if optional and (value := _entry(field, value)) is MISSING:
                     found.pop(field, None)
                     continue
                 found[field] = value
-            frame[0] += 40
             return StructValue(name, found)
 
         return Plan(run)
@@ -343,9 +343,8 @@ def _is_result(node: Node) -> bool:
 
 def _list_of(runs: list[Run]) -> Run:
     def run(frame: Frame) -> Any:
-        found = [each(frame) for each in runs]
         frame[0] += 10
-        return found
+        return [each(frame) for each in runs]
 
     return run
 
