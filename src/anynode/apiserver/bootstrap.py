@@ -11,17 +11,18 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 from anynode.api.errors import AlreadyExists, NotFound
-from anynode.api.objects import Object, meta
+from anynode.api.objects import Object, annotations_of, meta
 from anynode.api.wire import User
 from anynode.apiserver.served import Served
 from anynode.registry.deletion import DeleteOptions
 from anynode.registry.pods import PLAIN_UPDATE
 from anynode.registry.store import Write
-from anynode.security import bootstrap
+from anynode.security import bootstrap, rbac
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 SELF = User(name="system:apiserver", groups=("system:masters",))
 KUBERNETES = "kubernetes"
+AUTO_UPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 CLIENT_TRUST = {"namespace": "kube-system", "name": "extension-apiserver-authentication"}
 SLICES = ("discovery.k8s.io", "v1", "endpointslices")
 _LABELS = {"component": "apiserver", "provider": "kubernetes"}
@@ -71,7 +72,10 @@ class Bootstrap:
         served = self._served[slot]
         metadata = meta(obj)
         namespace, name = metadata.get("namespace") or "", metadata.get("name") or ""
-        if served.store.find(f"{namespace}/{name}" if namespace else name) is not None:
+        item = served.store.find(f"{namespace}/{name}" if namespace else name)
+        if item is not None:
+            if served.resource.group == rbac.GROUP:
+                await self._complete(served, item.key, item.object, obj)
             return False
         resource = served.resource
         whole = served.kind.rules.default({"kind": resource.kind, "apiVersion": resource.api_version, **obj})
@@ -80,6 +84,15 @@ class Bootstrap:
         except AlreadyExists:
             return False
         return True
+
+    async def _complete(self, served: Served, key: str, found: Object, wanted: Object) -> None:
+        """Give a role or binding of ours back what it lacks, unless somebody took it over."""
+        if annotations_of(found).get(AUTO_UPDATE) != "true":
+            return
+        completed = completed_rights(found, wanted)
+        if completed is not None:
+            write = Write(user=SELF, manager="kube-apiserver", trusted=True)
+            await served.store.update(key, lambda _: completed, write, rules=PLAIN_UPDATE)
 
     async def _publish_trust(self) -> None:
         slot, data = ("", "v1", "configmaps"), dict(self._trust)
@@ -183,3 +196,18 @@ class Bootstrap:
             return {**(old or {}), **told}
 
         await store.update(key, moved, Write(user=SELF, manager="kube-apiserver"), rules=PLAIN_UPDATE)
+
+
+def completed_rights(found: Object, wanted: Object) -> Object | None:
+    """``found`` with the rules or subjects it lacks of ``wanted``; None when it lacks none."""
+    if wanted.get("aggregationRule") or found.get("aggregationRule"):
+        return None  # its rules are those of others
+    if "roleRef" in wanted:
+        subjects = found.get("subjects") or []
+        lacking = [each for each in wanted.get("subjects") or () if each not in subjects]
+        return {**found, "subjects": [*subjects, *lacking]} if lacking else None
+    rules = found.get("rules") or []
+    if rules == (wanted.get("rules") or []):
+        return None
+    missing = rbac.uncovered(wanted.get("rules") or (), rules)
+    return {**found, "rules": [*rules, *missing]} if missing else None

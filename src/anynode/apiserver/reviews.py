@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from anynode.aio.clock import Clock
-from anynode.api import errors
+from anynode.api import errors, selectors
 from anynode.api.objects import Object
 from anynode.api.resources import Catalogue, Resource
 from anynode.api.wire import ApiRequest, ApiResponse, User
@@ -22,11 +22,13 @@ from anynode.apiserver.write import manager_of
 from anynode.registry.deletion import timestamp
 from anynode.schema import fields
 from anynode.security import rbac
+from anynode.security.node_authorizer import node_of
 from anynode.security.rbac import Attributes
 
 ReviewToken = Callable[[str, Sequence[str]], Awaitable[tuple[User | None, Sequence[str], str]]]
 """(token, audiences) -> its user or None, the audiences it is good for, and what is wrong with it."""
 _SPEC = fields.FieldPath("spec")
+NODE_RULES = "node authorizer does not support user rule resolution"
 
 
 class Reviews:
@@ -120,6 +122,7 @@ class Reviews:
         if not namespace:
             raise errors.BadRequest("no namespace on request")
         rules, wrong = rbac.rules_for(user, namespace, self._authorizer.policy)
+        node = node_of(user) is not None
         if rbac.MASTERS in user.groups:
             everything = [
                 {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
@@ -129,10 +132,11 @@ class Reviews:
         status: Object = {
             "resourceRules": [rule for rule in rules if "resources" in rule],
             "nonResourceRules": [rule for rule in rules if "nonResourceURLs" in rule],
-            "incomplete": bool(wrong),
+            "incomplete": node,
         }
-        if wrong:
-            status["evaluationError"] = wrong
+        found = [*((NODE_RULES,) if node else ()), *((wrong,) if wrong else ())]
+        if found:
+            status["evaluationError"] = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
         return ApiResponse(status=201, obj={**obj, "metadata": obj.get("metadata") or {}, "status": status})
 
 
@@ -206,6 +210,23 @@ def _attributes(spec: Mapping[str, Any]) -> Attributes:
         subresource=asked.get("subresource", ""),
         namespace=asked.get("namespace", ""),
         name=asked.get("name", ""),
+        fields=_pinned_fields(asked.get("fieldSelector") or {}),
+    )
+
+
+def _pinned_fields(selector: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What a field selector requires to have one value. What cannot be read is left out, as upstream does: that only
+    asks for more."""
+    if selector.get("rawSelector"):
+        try:
+            terms = selectors.parse_fields(selector["rawSelector"]).terms
+        except selectors.SelectorError:
+            return ()
+        return tuple((term.field, term.value) for term in terms if term.equal)
+    return tuple(
+        (each["key"], each["values"][0])
+        for each in selector.get("requirements") or ()
+        if each.get("operator") == "In" and len(each.get("values") or ()) == 1
     )
 
 
