@@ -13,8 +13,10 @@ import errno
 import ipaddress
 import json
 import logging
+import os
 import pathlib
 import random
+import socket
 import ssl
 import tempfile
 import zlib
@@ -25,7 +27,7 @@ from typing import Any, Self
 from anynode.aio import tls
 from anynode.aio.clock import Clock, SystemClock
 from anynode.aio.tasks import Supervisor
-from anynode.api.objects import key_of
+from anynode.api.objects import ObjectKey, key_of
 from anynode.api.resources import known
 from anynode.api.wire import User
 from anynode.apiserver.access import AccessSettings
@@ -34,6 +36,7 @@ from anynode.apiserver.loopback import LoopbackTransport
 from anynode.apiserver.process import ApiServerProcess
 from anynode.client.api_client import ApiClient
 from anynode.controllers.manager import CONTROLLERS, ControllerManager, ControllerSettings, chosen
+from anynode.informers.election import Elector
 from anynode.informers.informer import InformerFactory
 from anynode.informers.recorder import EventRecorder
 from anynode.network.controller import ServiceProxy
@@ -311,6 +314,10 @@ class Cluster:
         self._chance = self._plane.chance
         self._progress = progress
         self._stack = contextlib.AsyncExitStack()
+        self._identity = ""
+        """By which others that control the same cluster tell this process apart; empty: there are none."""
+        if self.settings.store.etcd_servers:
+            self._identity = f"{socket.gethostname()}_{os.getpid()}"
         self.nodes: list[VirtualNode] = []
         self.client: ApiClient
         self._beginning: Mapping[str, Record] = {}
@@ -375,6 +382,7 @@ class Cluster:
             clock=self._clock,
             settings=ControllerSettings(
                 controllers=self.settings.controllers,
+                identity=self._identity,
                 root_ca=self.server.ca_pem.decode(),
                 sign_certificate=signer.sign,
                 sign_token=self.server.tokens.issue_legacy,
@@ -391,7 +399,12 @@ class Cluster:
         network = self._plane.client_as("system:kube-proxy", agent="kube-proxy")
         recorder = EventRecorder(network, component="service-proxy", clock=self._clock)
         proxy = ServiceProxy(informers, recorder, clock=self._clock)
-        tasks.start("scheduler", scheduler.run)
+        if self._identity:
+            lease = ObjectKey("kube-system", "kube-scheduler")
+            elector = Elector(client, lease, self._identity, clock=self._clock, chance=self._chance)
+            tasks.start("scheduler", lambda: elector.run(scheduler.run))
+        else:
+            tasks.start("scheduler", scheduler.run)
         tasks.start("service-proxy-events", recorder.run)
         tasks.start("service-proxy", proxy.run)
         self._progress("scheduler and service proxy")

@@ -308,3 +308,41 @@ def test_each_server_is_known_and_missed(servers: list[Server], tmp_path: pathli
     assert leases() == 2
     servers[2].kill()
     until(lambda: ports() == {servers[0].port}, "who died is missed", seconds=30)
+
+
+@pytest.mark.slow
+def test_one_of_several_controllers_and_schedulers_leads(servers: list[Server], tmp_path: pathlib.Path) -> None:
+    kubectl = Kubectl(servers[2].kubeconfig, tmp_path)
+    parts = [
+        subprocess.Popen(
+            [sys.executable, "-m", "anynode", part, "--leader-elect", "--kubeconfig", str(server.kubeconfig)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for server in servers[:2]
+        for part in ("controllers", "scheduler")
+    ]
+
+    def leader(part: str) -> str:
+        found = kubectl.run(
+            "-n", "kube-system", "get", "lease", part, "-o", "jsonpath={.spec.holderIdentity}", check=False
+        )
+        return found.stdout.rpartition("_")[2]
+
+    try:
+        names = ("kube-controller-manager", "kube-scheduler")
+        until(lambda: all(leader(name) for name in names), "somebody leads")
+        kubectl("create", "deployment", "web", "--image=none", "--replicas=3")
+        until(lambda: len(kubectl.json("get", "pods")["items"]) == 3, "its pods are there, and no more")
+        first = [leader(name) for name in names]
+        for part in parts:
+            if str(part.pid) in first:
+                part.kill()
+        until(lambda: all(leader(name) != old for name, old in zip(names, first, strict=True)), "others lead", 40)
+        kubectl("scale", "deployment", "web", "--replicas=5")
+        until(lambda: len(kubectl.json("get", "pods")["items"]) == 5, "the new leader works")
+    finally:
+        for part in parts:
+            part.terminate()
+        for part in parts:
+            part.wait(20)
