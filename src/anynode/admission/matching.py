@@ -41,7 +41,7 @@ class Shapes(Protocol):
         """
         ...
 
-    def merged(self, live: Object, config: Object, resource: Resource, kind: tuple[str, str, str]) -> Object:
+    def merged(self, live: Object, config: Object, kind: tuple[str, str, str]) -> Object:
         """``live`` with an apply configuration merged in; raises ``ValueError`` in upstream's words."""
         ...
 

@@ -227,7 +227,7 @@ class MutatingPolicies(Plugin):
         if kind == (own.group, own.version, own.kind):
             kind = (resource.group, resource.version, resource.kind)
         try:
-            return self._shapes.merged(obj, config, resource, kind)
+            return self._shapes.merged(obj, config, kind)
         except ValueError as error:
             raise MutationFailed(f"error applying patch: {error}") from error
 

@@ -21,15 +21,17 @@ from anynode.admission.expressions import Conditions, Evaluator
 from anynode.admission.matching import ALL_KINDS, Criteria, Index, Shapes
 from anynode.admission.webhooks_client import Caller, CallFailed, ClientConfig
 from anynode.admission.webhooks_review import Answer, BadAnswer, answer_of, refusal, request_of, review, version_of
-from anynode.api import errors, patches
+from anynode.api import errors, objects, patches
 from anynode.api.objects import Object, name_of
 from anynode.api.resources import Resource
-from anynode.schema import decode
+from anynode.schema import decode, metadata
+from anynode.schema.fields import FieldPath
 from anynode.schema.kinds.admissionregistration_webhooks import DEFAULT_TIMEOUT_SECONDS
 
 logger = logging.getLogger(__name__)
 
 HARMLESS = ("None", "NoneOnDryRun")
+_OWNERS = FieldPath(".metadata.managedFields")
 
 
 class WebhookFailed(Exception):
@@ -187,7 +189,7 @@ class MutatingWebhooks(_Dispatcher):
         if hook.reinvocable:
             memory.invoked[hook.uid] = None
         if failure is not None:
-            _bear(hook, failure, attributes)
+            _bear(hook, failure, attributes, _mutation_note(attributes, position))
 
     async def _mutate(self, hook: Webhook, resource: Resource, attributes: Attributes) -> None:
         answer = await self._asked(hook, resource, attributes, mutating=True)
@@ -225,7 +227,7 @@ class ValidatingWebhooks(_Dispatcher):
             if resource is not None and await self._meant(hook, resource, attributes):
                 meant.append((hook, resource))
         if len(meant) == 1:
-            await self._judge(*meant[0], attributes)
+            await self._judge(*meant[0], attributes, 0)
         elif meant:
             await self._judge_all(meant, attributes)
 
@@ -234,7 +236,7 @@ class ValidatingWebhooks(_Dispatcher):
 
         async def ask(position: int, hook: Webhook, resource: Resource) -> None:
             try:
-                await self._judge(hook, resource, attributes)
+                await self._judge(hook, resource, attributes, position)
             except errors.ApiError as error:
                 refusals[position] = error
 
@@ -244,11 +246,11 @@ class ValidatingWebhooks(_Dispatcher):
         if refusals:
             raise refusals[min(refusals)]
 
-    async def _judge(self, hook: Webhook, resource: Resource, attributes: Attributes) -> None:
+    async def _judge(self, hook: Webhook, resource: Resource, attributes: Attributes, position: int) -> None:
         try:
             answer = await self._asked(hook, resource, attributes, mutating=False)
         except WebhookFailed as error:
-            _bear(hook, error, attributes)
+            _bear(hook, error, attributes, f"validating.webhook.admission.k8s.io/round_0_index_{position}")
             return
         if not answer.allowed:
             raise refusal(hook.name, answer.result)
@@ -278,9 +280,26 @@ async def taken(
     if attributes.kind == own:
         group, version, kind = have.group, have.version, have.kind
     try:
-        return await shapes.taken(made, have, attributes.resource, (group, version, kind), strict=strict)
+        found = await shapes.taken(made, have, attributes.resource, (group, version, kind), strict=strict)
     except ValueError as error:
         raise internal(str(error)) from error
+    return _with_readable_owners(found, attributes)
+
+
+def _with_readable_owners(found: Object, attributes: Attributes) -> Object:
+    """``found``, its ``managedFields`` put back as they were before if nobody can read them now."""
+    after = objects.meta(found).get("managedFields")
+    before = objects.meta(attributes.obj or {}).get("managedFields")
+    if after == before:
+        return found
+    wrong = metadata.validate_managed_fields(after or (), _OWNERS)
+    if not wrong:
+        return found
+    attributes.warnings.append(
+        ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating "
+        f"admission controller; please fix your requests: {wrong[0].field}: {wrong[0].message}"
+    )
+    return objects.with_meta(found, managedFields=before)
 
 
 def internal(why: str) -> errors.InternalError:
@@ -288,23 +307,26 @@ def internal(why: str) -> errors.InternalError:
     return errors.InternalError(f"Internal error occurred: {why}", details={"causes": [{"message": why}]})
 
 
-def _bear(hook: Webhook, failure: WebhookFailed, attributes: Attributes) -> None:
+def _bear(hook: Webhook, failure: WebhookFailed, attributes: Attributes, note: str) -> None:
     """Go on without the webhook's verdict, or raise ``InternalError``, as its failure policy says."""
     said = f'failed calling webhook "{hook.name}": {failure}'
     if not hook.ignores_failure:
         raise internal(said) from failure
     logger.warning("webhook gave no verdict and is ignored", extra={"webhook": hook.name, "why": str(failure)})
-    attributes.audit[f"failed-open.validating.webhook.admission.k8s.io/{hook.uid}"] = hook.name
+    attributes.audit[f"failed-open.{note}"] = hook.name
+
+
+def _mutation_note(attributes: Attributes, position: int) -> str:
+    return f"mutation.webhook.admission.k8s.io/round_{int(attributes.reinvoked)}_index_{position}"
 
 
 def _note_mutation(attributes: Attributes, hook: Webhook, position: int, *, changed: bool) -> None:
-    key = f"mutation.webhook.admission.k8s.io/round_{int(attributes.reinvoked)}_index_{position}"
     said: Mapping[str, object] = {
         "configuration": hook.configuration,
         "webhook": hook.name,
         "mutated": changed,
     }
-    attributes.audit[key] = orjson.dumps(said).decode()
+    attributes.audit[_mutation_note(attributes, position)] = orjson.dumps(said).decode()
 
 
 def _operations(answer: Answer) -> Sequence[Object]:

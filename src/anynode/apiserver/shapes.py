@@ -77,8 +77,9 @@ class ServedShapes:
         said = (obj.get("apiVersion"), obj.get("kind"))
         if said != (api_version, name):
             raise ValueError(f"unable to decode {said[0]}, Kind={said[1]} into {api_version}, Kind={name}")
+        custom = self._bodies.custom.get((api_version, name))
         try:
-            made, unknown = self._bodies.try_checked(obj, api_version, name)
+            made, unknown = self._bodies.try_checked(obj, api_version, name) if custom is None else custom.checked(obj)
         except decode.DecodeError as error:
             raise ValueError(str(error)) from error
         if strict and unknown:
@@ -91,8 +92,8 @@ class ServedShapes:
         conversion = served.view.conversion
         return served.kind.rules.default(made if conversion is None else conversion.to_stored(made))
 
-    def merged(self, live: Object, config: Object, resource: Resource, kind: tuple[str, str, str]) -> Object:
-        shape = self._shape(resource, kind)
+    def merged(self, live: Object, config: Object, kind: tuple[str, str, str]) -> Object:
+        shape = self._shape(kind)
         if shape is None:
             raise ValueError(f"Resource kind {kind[0]}/{kind[1]}, Kind={kind[2]} not found.")
         wrong = applying.validate(shape, config)
@@ -106,10 +107,14 @@ class ServedShapes:
         made: Object = applying.merge(shape, live, config)
         return made
 
-    def _shape(self, resource: Resource, kind: tuple[str, str, str]) -> Shape | None:
+    def _shape(self, kind: tuple[str, str, str]) -> Shape | None:
         group, version, name = kind
+        api_version = f"{group}/{version}" if group else version
+        custom = self._bodies.custom.get((api_version, name))
+        if custom is not None:
+            return custom.owned_type.plain
         types = self._bodies.types
-        type_name = types.of_kind(f"{group}/{version}" if group else version, name)
+        type_name = types.of_kind(api_version, name)
         return shapes(types).of(type_name) if type_name else None
 
 
