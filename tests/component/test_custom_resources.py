@@ -494,3 +494,16 @@ async def test_discovery_and_openapi_follow(client: Client) -> None:
     await client.until(f"{services}/v1.example.com", lambda found: found.get("code") == 404)
     assert "apis/example.com/v1" not in (await client.get("/openapi/v3"))["paths"]
     assert (await client.ask("GET", "/apis", accept=aggregated)).headers["etag"] == before.headers["etag"]
+
+
+async def test_a_body_has_to_say_what_it_is(client: Client) -> None:
+    await client.define(definition())
+    refused = await client.post(WIDGETS, {"metadata": {"name": "a"}})
+    body = '{"metadata":{"name":"a"}}'
+    head = "the object provided is unrecognized (must be of type Widget): "
+    assert refused["message"] == f"{head}Object 'Kind' is missing in '{body}' ({body})"
+    refused = await client.post(WIDGETS, {"kind": "Widget", "metadata": {"name": "a"}})
+    said = "the API version in the data () does not match the expected API version (example.com/v1)"
+    assert refused["message"] == said
+    refused = await client.post(WIDGETS, {**widget(), "kind": "Gadget"})
+    assert refused["message"] == 'Gadget.example.com "a" is invalid: kind: Invalid value: "Gadget": must be Widget'

@@ -87,14 +87,18 @@ class Bodies:
         """The body as a custom resource; of which kind it says it is, its rules will judge."""
         resource = custom.resource
         obj, complaints = self._parsed(request, resource.kind)
-        said_version, said_kind = obj.get("apiVersion") or resource.api_version, obj.get("kind") or resource.kind
+        said_version, said_kind = obj.get("apiVersion"), obj.get("kind")
+        if request.obj is not None:  # a client in this process may leave to the URL what it says already
+            said_version, said_kind = said_version or resource.api_version, said_kind or resource.kind
+            obj = {**obj, "apiVersion": said_version, "kind": said_kind}
+        if not said_kind or not isinstance(said_kind, str):
+            missing = f"Object 'Kind' is missing in '{request.body.decode(errors='replace')}' ({_shown(request.body)})"
+            raise errors.BadRequest(f"the object provided is unrecognized (must be of type {resource.kind}): {missing}")
         if said_version != resource.api_version:
             raise errors.BadRequest(
-                f"the API version in the data ({said_version}) does not match the expected API version "
+                f"the API version in the data ({said_version or ''}) does not match the expected API version "
                 f"({resource.api_version})"
             )
-        if obj.get("apiVersion") != said_version or obj.get("kind") != said_kind:
-            obj = {**obj, "apiVersion": said_version, "kind": said_kind}
         what = f'{said_kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
         try:
             checked, unknown = custom.checked(obj)
