@@ -32,8 +32,8 @@ def command(
 
     from anynode.aio.clock import SystemClock
     from anynode.aio.tasks import Supervisor
-    from anynode.client.api_client import ApiClient
     from anynode.api.objects import ObjectKey
+    from anynode.client.api_client import ApiClient
     from anynode.informers.election import Elector
     from anynode.informers.informer import InformerFactory
     from anynode.scheduler.scheduler import Scheduler
