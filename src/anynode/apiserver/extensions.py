@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from anynode.aio.backoff import Backoff
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
-from anynode.api.resources import GroupVersion
+from anynode.api.resources import Catalogue
 from anynode.apiserver.aggregation import Aggregation, FrontProxy
 from anynode.apiserver.api_service_controllers import Registration, RemoteServices
 from anynode.apiserver.bodies import Bodies
@@ -25,6 +25,7 @@ from anynode.apiserver.read import Reader
 from anynode.apiserver.served import ServedSet
 from anynode.apiserver.subresources import Subresources
 from anynode.apiserver.write import Writer
+from anynode.registry import api_services
 from anynode.registry.watch_cache import WatchCache
 from anynode.storage.types import Storage
 
@@ -39,6 +40,7 @@ DEFINITIONS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 class Ground:
     """What both stand on."""
 
+    catalogue: Catalogue
     served: ServedSet
     cache: WatchCache
     storage: Storage
@@ -78,7 +80,7 @@ class Extensions:
         self.aggregation = Aggregation(
             services.cache, clock=ground.clock, outbound=ground.outbound, credentials=ground.front_proxy
         )
-        builtin = {GroupVersion(group, version) for group, version, _ in ground.served}
+        builtin = {each.group_version for each in ground.catalogue if each.group != api_services.GROUP}
         self.registration = Registration(services, builtin, self.custom.group_versions)
         self.custom.listeners.append(self.registration.changed)
         self.remote = RemoteServices(
