@@ -19,6 +19,8 @@ from anynode.cel.values import LISTS, MAPS, MISSING, Optional
 Frame = list[Any]
 Run = Callable[[Frame], Any]
 UNSET: Any = object()
+_PAID_AHEAD = frozenset({"matches", "find", "findAll"})
+"""Functions that must not even begin what cannot be paid for."""
 
 
 def conjunction(left: Run, right: Run) -> Run:
@@ -129,6 +131,7 @@ def lazily(slot: int, init: Run) -> Run:
 
 def call(function: str, body: Callable[..., Any], runs: list[Run], charge: Charge | int) -> Run:
     """A call of a function on evaluated arguments."""
+    paid_ahead = function in _PAID_AHEAD
     priced: Charge = (lambda _args, _result: charge) if isinstance(charge, int) else charge
     if len(runs) == 2:
         special = _COMPARED.get(function)
@@ -140,6 +143,8 @@ def call(function: str, body: Callable[..., Any], runs: list[Run], charge: Charg
 
     def run(frame: Frame) -> Any:
         args = [each(frame) for each in runs]
+        if paid_ahead and frame[0] + priced(args, None) > frame[1]:
+            raise CostExceeded
         try:
             result = body(*args)
         except NoSuchOverload:
@@ -169,6 +174,7 @@ def _binary(function: str, body: Callable[..., Any], left: Run, right: Run, char
     fixed = charge if isinstance(charge, int) else 0
     priced = None if isinstance(charge, int) else charge
     least = fixed or 1
+    ahead = None if function not in _PAID_AHEAD else priced
 
     def run(frame: Frame) -> Any:
         try:
@@ -182,6 +188,8 @@ def _binary(function: str, body: Callable[..., Any], left: Run, right: Run, char
         except CelEvaluationError:
             frame[0] += least
             raise
+        if ahead is not None and frame[0] + ahead((one, other), None) > frame[1]:
+            raise CostExceeded
         try:
             result = body(one, other)
         except NoSuchOverload:

@@ -12,6 +12,7 @@ import functools
 import re
 from collections.abc import Callable
 
+from anynode.cel.errors import CostExceeded
 from anynode.cel.regex_syntax import (
     Assertion,
     Chars,
@@ -28,6 +29,8 @@ __all__ = ["Pattern", "RegexError", "compiled"]
 _MOST_STEPS = 200_000
 """What Python's engine may need at worst."""
 _MOST_STATES = 4_000
+_MOST_WORK = 5_000_000
+"""How many steps of the machine one match may visit; what is looked up in the table is free."""
 _WORD_CODES = frozenset(map(ord, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"))
 _PYTHON_ASSERTIONS = {
     "\\A": r"\A", "\\z": r"\Z", "^": "(?m:^)", "$": "(?m:$)", "\\b": r"(?a:\b)", "\\B": r"(?:(?a:\B)|\A\Z)",
@@ -245,14 +248,18 @@ class _Automaton:
         """Whether the machine accepts anywhere; each character is one look-up once its transition is known."""
         states: frozenset[int] = frozenset((self._start,))
         before_code, before = -1, -1
-        table, class_of, codes = self._table, self._class_of, [ord(each) for each in text]
-        for code in codes:
+        table, class_of = self._table, self._class_of
+        work = 0
+        for code in map(ord, text):
             after = class_of(code)
             key = (states, before if self._asserts else -2, after)
             try:
                 following = table[key]
             except KeyError:
                 following = table[key] = self._transition(states, before_code, code)
+                work += len(states) + len(self._steps) // 4
+                if work > _MOST_WORK:
+                    raise CostExceeded from None
                 if len(table) > _MOST_STATES:
                     self._reset()
                     table = self._table
@@ -281,7 +288,11 @@ class _Automaton:
         """Start and end of the leftmost match from ``at`` on, by the preference of the pattern."""
         threads: list[tuple[int, int]] = []
         best: tuple[int, int] | None = None
+        work = 0
         for position in range(at, len(text) + 1):
+            work += len(threads) + 1
+            if work > _MOST_WORK // 4:
+                raise CostExceeded
             before = ord(text[position - 1]) if position else -1
             after = ord(text[position]) if position < len(text) else -1
             if best is None:

@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from anynode.api.formats import go_quote
-from anynode.cel.errors import CelEvaluationError
+from anynode.cel.errors import CelEvaluationError, CostExceeded
 from anynode.cel.operators import double_text, no_overload, to_string
 from anynode.cel.sequences import index_of, last_index_of
 from anynode.cel.times import Duration, Timestamp
 from anynode.cel.types import Type
 from anynode.cel.values import LISTS, MAPS, Uint, find, kind_name
 
+_LONGEST = 50_000_000
+"""Code points of the longest text a function makes; upstream has no such limit, and no memory left."""
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _UPPER = {lower: lower - 32 for lower in range(ord("a"), ord("z") + 1)}
 _SPACE = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
@@ -89,15 +91,27 @@ def _join(parts: Any, separator: Any = "") -> str:
         raise no_overload()
     _texts(separator)
     found = list(parts)
+    size = len(found) * len(separator)
     for each in found:
         if type(each) is not str:
             raise CelEvaluationError(f"join: invalid input: {each}")
+        size += len(each)
+    _bounded(size)
     return str(separator.join(found))
+
+
+def _bounded(size: int) -> None:
+    """Refuse to make a text nobody could ask for and pay."""
+    if size > _LONGEST:
+        raise CostExceeded
 
 
 def _replace(text: Any, old: Any, new: Any, count: Any = -1) -> str:
     _texts(text, old, new)
     _ints(count)
+    if len(new) > len(old):
+        found = text.count(old) if count < 0 else min(count, text.count(old))
+        _bounded(len(text) + found * (len(new) - len(old)))
     return str(text.replace(old, new, -1 if count < 0 else min(count, len(text) + 1)))
 
 
@@ -224,12 +238,14 @@ def _format(template: Any, args: Any) -> str:
     if type(args) not in LISTS:
         raise no_overload()
     parts = []
+    size = 0
     for piece in clauses(template, len(args)):
-        if isinstance(piece, str):
-            parts.append(piece)
-            continue
-        letter, precision, index = piece
-        parts.append(_formatted(letter, precision, args[index], index))
+        if not isinstance(piece, str):
+            letter, precision, index = piece
+            piece = _formatted(letter, precision, args[index], index)
+        parts.append(piece)
+        size += len(piece)
+        _bounded(size)
     return "".join(parts)
 
 

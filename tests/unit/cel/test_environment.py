@@ -333,3 +333,12 @@ def test_deep_nesting_is_refused_and_does_not_overflow() -> None:
 def test_results_keep_their_kinds() -> None:
     assert run("duration('1h') + duration('1s')", {}) == Duration(3601 * 10**9)
     assert run("{'a': optional.of(5u)}", {}) == {"a": values.Optional(values.Uint(5))}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["s.replace('', s)", "'%s'.format([s]).replace('a', s)", "[s].map(x, lists.range(99).map(i, x)).map(l, l.join(s))"],
+)
+def test_no_expression_makes_texts_without_end(text: str) -> None:
+    with pytest.raises(CostExceeded):
+        run(text, {"s": types.STRING}, s="a" * 1_000_000)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import random
 import time
 
 import pytest
 
 from anynode.cel import regexes
+from anynode.cel.errors import CostExceeded
 
 
 @pytest.mark.parametrize(
@@ -70,3 +72,11 @@ def test_find_prefers_the_leftmost_and_the_first_way() -> None:
     assert regexes.compiled("[0-9]+").find_all("1 22 333", 2) == ["1", "22"]
     assert regexes.compiled("a*").find_all("baac") == ["", "aa", ""]
     assert regexes.compiled("(a+)+").find_all("aab aaa") == ["aa", "aaa"]
+
+
+def test_a_machine_that_never_repeats_itself_is_stopped() -> None:
+    text = "".join(random.Random(1).choices("ab", k=400_000))
+    before = time.process_time()
+    with pytest.raises(CostExceeded):
+        regexes.compiled("^((a|b)*)*a(a|b){22}c").matches(text)
+    assert time.process_time() - before < 8

@@ -7,9 +7,10 @@ Pure. Source: kubernetes ``staging/src/k8s.io/dynamic-resource-allocation/cel/co
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 from anynode.cel import types
-from anynode.cel.environment import Environment, sizes_of
+from anynode.cel.environment import Environment, Sizer, sizes_of
 from anynode.cel.errors import CelIssues, CelProgramError
 from anynode.schema.fields import FieldError, FieldPath, forbidden, invalid, too_long
 
@@ -19,7 +20,7 @@ _MOST_DOMAIN, _MOST_NAME, _MOST_VALUE, _MOST_ENTRIES = 63, 32, 64, 32
 
 
 @functools.cache
-def _environment() -> tuple[Environment, types.Type]:
+def _environment() -> tuple[Environment, Sizer]:
     domain, name = types.STRING.sized(_MOST_DOMAIN), types.STRING.sized(_MOST_NAME)
 
     def by_domain(value: types.Type) -> types.Type:
@@ -34,13 +35,21 @@ def _environment() -> tuple[Environment, types.Type]:
             "capacity": by_domain(types.QUANTITY),
         },
     )
-    return Environment.kubernetes({}).extended({"device": device}, bindings=True), device
+    declared = sizes_of(device)
+
+    def size(path: Sequence[str], of: types.Type) -> int | None:
+        """Every attribute of a domain has the same bound, whatever its name."""
+        if len(path) == 4 and path[:2] == ("device", "attributes") and path[2] == "@values" and path[3] != "@keys":
+            return _MOST_VALUE
+        return declared(path, of) if path[0] == "device" else None
+
+    return Environment.kubernetes({}).extended({"device": device}, bindings=True), size
 
 
 @functools.lru_cache(maxsize=1024)
 def _trouble(expression: str) -> tuple[str, bool]:
     """What is wrong with an expression, and whether it would cost too much."""
-    environment, device = _environment()
+    environment, sizer = _environment()
     try:
         program = environment.compile(expression)
     except CelIssues as error:
@@ -49,7 +58,7 @@ def _trouble(expression: str) -> tuple[str, bool]:
         return f"program instantiation failed: {error}", False
     if program.result_type != types.BOOL and not types.is_dyn(program.result_type):
         return f"must evaluate to bool or the unknown type, not {program.result_type}", False
-    most = program.estimate(sizes_of(device)).max
+    most = program.estimate(sizer).max
     return "", most > _MOST_COST
 
 

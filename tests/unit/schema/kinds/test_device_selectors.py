@@ -12,6 +12,7 @@ GOOD = (
     'device.driver == "a"',
     'device.attributes["a.b"].c == 3',
     'device.attributes["a"].b',
+    'device.attributes["a"].b.contains("x") && device.attributes["a"].c.matches("^a.*b$")',
     'device.capacity["a"].m.compareTo(quantity("1Gi")) >= 0',
     'cel.bind(d, device.attributes["a.b"], d.x && d.y)',
     "device.allowMultipleAllocations",
