@@ -245,7 +245,8 @@ class Assembly:
         subresources = Subresources(reader, writer, bodies, self.clock, self.tokens, budgets.store if budgets else None)
         ground = Ground(
             catalogue=self.catalogue, served=self.served, cache=self.cache, storage=self._storage, clock=self.clock,
-            random=self._random, tasks=self._tasks, outbound=self.outbound, slices=self._slices, front_proxy=self._front_proxy,
+            random=self._random, tasks=self._tasks, outbound=self.outbound, slices=self._slices,
+            front_proxy=self._front_proxy,
         )  # fmt: skip
         self.extensions = Extensions(ground, bodies=bodies, reader=reader, writer=writer, subresources=subresources)
         discovery = Discovery(
