@@ -21,7 +21,7 @@ from anynode.schema.fields import (
     required,
     too_long,
 )
-from anynode.schema.kinds import amounts, selection, strategy
+from anynode.schema.kinds import amounts, selection, strategy, volume_warnings
 from anynode.schema.kinds.conditions import validate_conditions
 from anynode.schema.kinds.internal_form import selector_form, sorted_map
 from anynode.schema.kinds.workload_rules import validate_at_most_all, validate_percent_or_count
@@ -201,6 +201,8 @@ STORAGE_CLASS = KindRules(
     default=default_storage_class,
     validate=validate_storage_class,
     validate_update=validate_storage_class_update,
+    warnings=volume_warnings.class_warnings,
+    update_warnings=lambda new, _old: volume_warnings.class_warnings(new),
 )
 
 

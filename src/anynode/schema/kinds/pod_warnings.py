@@ -14,7 +14,7 @@ from anynode.schema.fields import FieldPath
 from anynode.schema.kinds.addresses import address_warnings
 from anynode.schema.kinds.security_rules import containers_with_paths
 
-_LABELS: Mapping[str, str] = {
+DEPRECATED_LABELS: Mapping[str, str] = {
     "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',
     "beta.kubernetes.io/os": 'deprecated since v1.14; use "kubernetes.io/os" instead',
     "failure-domain.beta.kubernetes.io/region": 'deprecated since v1.17; use "topology.kubernetes.io/region" instead',
@@ -78,7 +78,7 @@ def name_warnings(obj: Object) -> list[str]:
 
 
 def label_warnings(labels: Mapping[str, str], path: FieldPath) -> list[str]:
-    return [f"{path.key(key)}: {_LABELS[key]}" for key in sorted(labels) if key in _LABELS]
+    return [f"{path.key(key)}: {DEPRECATED_LABELS[key]}" for key in sorted(labels) if key in DEPRECATED_LABELS]
 
 
 def _spec_warnings(spec: Object, annotations: Mapping[str, str], root: FieldPath) -> list[str]:
@@ -88,8 +88,8 @@ def _spec_warnings(spec: Object, annotations: Mapping[str, str], root: FieldPath
         warnings += _node_affinity_warnings(spec["affinity"].get("nodeAffinity") or {}, path)
     for at, constraint in enumerate(spec.get("topologySpreadConstraints") or ()):
         where, key = path.child("topologySpreadConstraints").index(at), constraint.get("topologyKey") or ""
-        if key in _LABELS:
-            warnings.append(f"{where.child('topologyKey')}: {key} is {_LABELS[key]}")
+        if key in DEPRECATED_LABELS:
+            warnings.append(f"{where.child('topologyKey')}: {key} is {DEPRECATED_LABELS[key]}")
         if constraint.get("labelSelector") is None:
             warnings.append(f"{where.child('labelSelector')}: {_NO_POD}")
     for key, text in _ANNOTATIONS.items():
@@ -115,19 +115,20 @@ def _node_affinity_warnings(affinity: Object, path: FieldPath) -> list[str]:
     warnings: list[str] = []
     base = path.child("affinity", "nodeAffinity")
     for at, term in enumerate((affinity.get(_NEEDED) or {}).get("nodeSelectorTerms") or ()):
-        warnings += _term_warnings(term, base.child(_NEEDED, "nodeSelectorTerms").index(at), check_values=False)
+        warnings += term_warnings(term, base.child(_NEEDED, "nodeSelectorTerms").index(at), check_values=False)
     for at, wished in enumerate(affinity.get(_WISHED) or ()):
         where = base.child(_WISHED).index(at).child("preference")
-        warnings += _term_warnings(wished.get("preference") or {}, where, check_values=True)
+        warnings += term_warnings(wished.get("preference") or {}, where, check_values=True)
     return warnings
 
 
-def _term_warnings(term: Object, path: FieldPath, *, check_values: bool) -> list[str]:
+def term_warnings(term: Object, path: FieldPath, *, check_values: bool) -> list[str]:
+    """Deprecated labels in a node selector term and, ``check_values``, values no label has."""
     warnings: list[str] = []
     for at, expression in enumerate(term.get("matchExpressions") or ()):
         key, where = expression.get("key") or "", path.child("matchExpressions").index(at)
-        if key in _LABELS:
-            warnings.append(f"{where.child('key')}: {key} is {_LABELS[key]}")
+        if key in DEPRECATED_LABELS:
+            warnings.append(f"{where.child('key')}: {key} is {DEPRECATED_LABELS[key]}")
         if check_values:
             for place, value in enumerate(expression.get("values") or ()):
                 wrong = names.label_value(value)

@@ -14,7 +14,7 @@ from anynode.api.formats import Quantity
 from anynode.api.objects import Object, annotations_of, meta
 from anynode.schema import metadata
 from anynode.schema.fields import FieldError, FieldPath, forbidden, invalid, not_supported, required
-from anynode.schema.kinds import pod_defaults, strategy, volume_rules
+from anynode.schema.kinds import pod_defaults, strategy, volume_rules, volume_warnings
 from anynode.schema.kinds.amounts import is_native, validate_basic, validate_positive_quantity, validate_quantity
 from anynode.schema.kinds.claim_rules import validate_claim_spec
 from anynode.schema.kinds.internal_form import difference, internal
@@ -182,6 +182,8 @@ CLAIM = KindRules(
     validate=_validate_claim,
     validate_update=_validate_claim_update,
     validate_status=_validate_claim_status,
+    warnings=volume_warnings.claim_warnings,
+    update_warnings=lambda new, _old: volume_warnings.claim_warnings(new),
 )
 
 
@@ -440,6 +442,8 @@ VOLUME = KindRules(
     prepare_status=_status_of_volume,
     validate=validate_volume,
     validate_update=validate_volume_update,
+    warnings=volume_warnings.volume_warnings,
+    update_warnings=lambda new, _old: volume_warnings.volume_warnings(new),
 )
 
 RULES: Sequence[tuple[str, str, KindRules]] = (
