@@ -180,12 +180,12 @@ class Checker:
                     node.target = target = None
         if target is not None:
             self._check(target)
-        node.function = node.function.removeprefix(".") if target is None else node.function
-        overloads = self._functions.get(node.function)
+        overloads = self._functions.get(node.function.removeprefix(".") if target is None else node.function)
         if overloads is None:
             self._complain(node.offset, f"undeclared reference to '{node.function}' (in container '')")
             node.type = types.ERROR
             return
+        node.function = node.function.removeprefix(".")
         self._resolve(node, overloads)
 
     def _resolve(self, node: Call, overloads: object) -> None:

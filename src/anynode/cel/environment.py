@@ -78,7 +78,7 @@ class Budget:
 class Program:
     """A compiled expression. ``variables_used`` are the environment's variables it refers to."""
 
-    __slots__ = ("_frame", "_libraries", "_run", "_slots", "_tree", "result_type", "text", "variables_used")
+    __slots__ = ("_frame", "_libraries", "_run", "_slots", "_tree", "_viewed", "result_type", "text", "variables_used")
 
     def __init__(self, text: str, tree: Node, used: frozenset[str], planner: Planner, *, libraries: bool) -> None:
         self.text = text
@@ -88,6 +88,7 @@ class Program:
         self._libraries = libraries
         self._run = planner.plan(tree).run
         self._slots = tuple(planner.slots.items())
+        self._viewed = planner.uses_views()
         self._frame: list[Any] = [0, 0, *([MISSING] * (planner.size - FIRST_SLOT))]
 
     def estimate(self, sizer: Sizer | None = None) -> Cost:
@@ -125,7 +126,7 @@ class Program:
                 budget.take(frame[0])
         if frame[0] > limit:
             raise CostExceeded
-        return (value if type(value) in _PLAIN else values.plain(value)), frame[0]
+        return (values.plain(value) if self._viewed and type(value) not in _PLAIN else value), frame[0]
 
 
 class Environment:
@@ -215,8 +216,6 @@ def type_value(of: Type) -> Type:
     return types.type_of(of)
 
 
-_JSON_PATCH = ObjectType(
-    "JSONPatch",
-    {"op": types.STRING, "path": types.STRING, "from": types.STRING, "value": types.DYN},
-    open_fields=True,
-)
+_PATCH_FIELDS = {"op": types.STRING, "path": types.STRING, "from": types.STRING, "value": types.DYN}
+_NO_TYPE = Type(Kind.UNSPECIFIED, "")
+_JSON_PATCH = ObjectType("JSONPatch", lambda field: _PATCH_FIELDS.get(field, _NO_TYPE), open_fields=True)

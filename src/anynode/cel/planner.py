@@ -25,7 +25,7 @@ from anynode.cel.syntax import (
     Select,
     Struct,
 )
-from anynode.cel.types import Type
+from anynode.cel.types import ObjectType, Type
 from anynode.cel.values import MISSING, Optional, StructValue
 
 Frame = list[Any]
@@ -64,6 +64,10 @@ class Planner:
         self._locals: list[dict[str, int]] = []
         self._lazy: dict[int, Run] = {}
 
+    def uses_views(self) -> bool:
+        """Whether a result can hold views of bound data, which are taken off before it is handed out."""
+        return any(values.adapter_of(self._variables[name]) is not None for name in self.slots)
+
     def new_slot(self) -> int:
         self.size += 1
         return self.size - 1
@@ -72,9 +76,9 @@ class Planner:
         """The part as it runs; ``branch``: one that is chosen or an index, where a name alone costs nothing."""
         if isinstance(node, Literal):
             return constant(node.value)
-        if isinstance(node, Ident) and node.constant is not None:
-            return constant(node.constant)
-        if isinstance(node, Select) and node.constant is not None:
+        if isinstance(node, Ident | Select) and node.constant is not None:
+            if isinstance(node.constant, ObjectType):
+                raise CelProgramError(f"reference to undefined type: {node.constant.name}")
             return constant(node.constant)
         if isinstance(node, Ident | Select):
             return Plan(self._attribute(node, branch=branch))
