@@ -1,7 +1,7 @@
 """The audit trail of one request: its events, stage by stage, as much of it as the policy wants.
 
-In: request, user, target, decision, answer. Out: ``audit.k8s.io/v1`` Events as JSON lines. At level Metadata no body is
-looked at, so no secret can get in. Source: apiserver ``pkg/audit/{request,types}.go`` and
+In: request, user, target, decision, answer. Out: ``audit.k8s.io/v1`` Events as JSON lines. At level Metadata nothing of
+a body but the object's name is told, so no secret can get in. Source: apiserver ``pkg/audit/{request,types}.go`` and
 ``pkg/endpoints/filters/audit.go``, 1.36.
 """
 
@@ -24,6 +24,8 @@ from anynode.security.rbac import Decision
 
 DECISION, REASON = "authorization.k8s.io/decision", "authorization.k8s.io/reason"
 NOBODY = User(name="")
+LONG_RUNNING = frozenset({"attach", "exec", "proxy", "log", "portforward"})
+WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 Decode = Callable[[ApiRequest], Any]
 """A request's body as a value, None where it has none; raises ``ApiError`` for one that cannot be read."""
 
@@ -81,6 +83,8 @@ class Trail:
             return response
         if response.status >= 400:
             status = _status_of(response, status)
+        if self._info is not None and (self._info.verb == "watch" or self._info.subresource in LONG_RUNNING):
+            self._tell("ResponseStarted", status)
         self._tell("ResponseComplete", status, response)
         return response
 
@@ -126,16 +130,17 @@ class Trail:
 
     def _tell_bodies(self, event: Object, response: ApiResponse | None) -> None:
         level = self._verdict.level
-        if level < Level.REQUEST or self._info is None or not self._info.is_resource:
+        if self._info is None or not self._info.is_resource:
             return
-        if self._info.verb in ("create", "update", "patch", "delete", "deletecollection"):
+        if self._info.verb in WRITES and self.notes.get(DECISION) == "allow":
             try:
                 sent = self._auditor.decode(self._request)
             except errors.ApiError:
                 sent = None
             if sent is not None:
-                event["requestObject"] = self._shown(sent)
                 _complete(event["objectRef"], sent)
+                if level >= Level.REQUEST:
+                    event["requestObject"] = self._shown(sent)
         if level >= Level.REQUEST_RESPONSE and response is not None:
             answer = _decoded(response)
             if answer is not None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+import orjson
+
 from anynode.api import errors
 from anynode.api.objects import Object
 from anynode.api.resources import Catalogue, GroupVersion
@@ -67,7 +69,13 @@ class Bodies:
         """The body as a value whatever it is, for who only tells of it. Raises ``ApiError``."""
         if request.obj is not None:
             return request.obj
-        return self._parsed(request, "")[0] if request.body else None
+        if not request.body:
+            return None
+        try:  # most are JSON, patches of every kind, too
+            found = orjson.loads(request.body)
+        except ValueError:
+            return self._parsed(request, "")[0]
+        return found if isinstance(found, dict) else {"patch": found}
 
     def typed(
         self, request: ApiRequest, api_version: str, kind: str, *, validation: str, warnings: list[str]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from anynode.aio.clock import Clock
 from anynode.api.errors import ApiError
-from anynode.api.objects import Object, annotations_of, condition_of, name_of
+from anynode.api.objects import Object, annotations_of, condition_of, meta, name_of, with_meta
 from anynode.api.wire import ApiRequest, ApiResponse, User
 from anynode.apiserver.fair_queues import Level, Pool, Rejected
 from anynode.apiserver.flow_rules import CATCH_ALL, EXEMPT, FlowConfig, dangling, distinguisher_of, hand_of
@@ -214,10 +214,13 @@ class FlowControl:
             if {field: found.get(field) for field in wanted} == wanted:
                 continue
             condition = {**wanted, "lastTransitionTime": timestamp(self._clock.now())}
-            write = Write(user=_SELF, manager=CONSUMER, subresource="status", trusted=True)
+            write = Write(user=_SELF, manager=CONSUMER, subresource="status", trusted=True, applied=True)
 
             def told(old: Object | None, condition: Object = condition) -> Object:
-                return {**(old or {}), "status": {"conditions": [condition]}}
+                return with_meta(
+                    {**(old or {}), "status": {"conditions": [condition]}},
+                    managedFields=_owned(meta(old or {}).get("managedFields") or (), condition["lastTransitionTime"]),
+                )
 
             store = self._schema_store
             await store.update(name_of(schema), told, write, rules=store.status_rules)
@@ -225,6 +228,22 @@ class FlowControl:
 
 def _objects(store: ResourceStore) -> Iterable[Object]:
     return (item.object for item in store.cache.items.values())
+
+
+def _owned(entries: Sequence[Object], moment: str) -> list[Object]:
+    """Field ownership with the condition as this server's, applied."""
+    fields = ("lastTransitionTime", "message", "reason", "status", "type")
+    owned: Object = {".": {}, **{f"f:{field}": {} for field in fields}}
+    entry = {
+        "manager": CONSUMER,
+        "operation": "Apply",
+        "apiVersion": f"{GROUP}/v1",
+        "time": moment,
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:status": {"f:conditions": {'k:{"type":"Dangling"}': owned}}},
+        "subresource": "status",
+    }
+    return [entry, *(each for each in entries if each.get("manager") != CONSUMER)]
 
 
 def _is_ours(obj: Object) -> bool:

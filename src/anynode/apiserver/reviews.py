@@ -137,7 +137,8 @@ class Reviews:
         found = [*((NODE_RULES,) if node else ()), *((wrong,) if wrong else ())]
         if found:
             status["evaluationError"] = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
-        return ApiResponse(status=201, obj={**obj, "metadata": obj.get("metadata") or {}, "status": status})
+        head = {"kind": obj["kind"], "apiVersion": obj["apiVersion"]}
+        return ApiResponse(status=201, obj={**head, "metadata": {}, "spec": {}, "status": status})
 
 
 def _access_errors(spec: Mapping[str, Any], *, needs_user: bool) -> Sequence[fields.FieldError]:

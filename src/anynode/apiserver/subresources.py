@@ -194,6 +194,7 @@ class Subresources:
         obj = self.bodies.typed(
             request, "authentication.k8s.io/v1", "TokenRequest", validation=validation, warnings=write.warnings
         )
+        in_namespace(obj, info.namespace, served.resource)  # only to refuse another one
         spec: Object = dict(obj.get("spec") or {})
         if spec.get("expirationSeconds") is None:
             spec["expirationSeconds"] = 3600
@@ -217,12 +218,8 @@ class Subresources:
         )
 
     def _check_account(self, obj: Object, info: RequestInfo, account: Object) -> None:
-        """Refuse a request that means another namespace or a service account of another time."""
-        namespace, uid = (meta(obj).get(field) or "" for field in ("namespace", "uid"))
-        if namespace and namespace != info.namespace:
-            path = fields.FieldPath("metadata.namespace")
-            found = fields.invalid(path, namespace, "must match the service account namespace if specified")
-            raise errors.invalid("TokenRequest", "authentication.k8s.io", info.name, [found.cause()])
+        """Refuse a request that means a service account of another time."""
+        uid = meta(obj).get("uid") or ""
         if uid and uid != uid_of(account):
             why = f"the UID in the token request ({uid}) does not match the UID of the service account"
             said = f'Operation cannot be fulfilled on TokenRequest.authentication.k8s.io "{info.name}": {why}'

@@ -363,6 +363,7 @@ RESOURCE_SLICE = KindRules(
     prepare_update=strategy.updated(keep=()),
     validate=validate_slice,
     validate_update=_validate_slice,
+    field_labels=("spec.nodeName", "spec.driver"),
 )
 
 RULES: Sequence[tuple[str, str, KindRules]] = (("resource.k8s.io", "ResourceSlice", RESOURCE_SLICE),)
