@@ -78,7 +78,7 @@ class Client:
         async with asyncio.timeout(10):
             while not wanted(found := await self.get(target, **headers)):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            return found
+            return dict(found)
 
     async def available(self, reason: str) -> Object:
         """The APIService once its condition has the reason."""
