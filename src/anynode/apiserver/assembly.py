@@ -184,7 +184,12 @@ class Assembly:
         self.metrics = Metrics(self.clock)
         self.metrics.gauge("apiserver_storage_objects", self._object_counts)
         self.metrics.gauge("apiserver_registered_watchers", self._watcher_counts)
-        self.flows = FlowControl(self._store("flowschemas"), self._store("prioritylevelconfigurations"), clock=clock)
+        self.flows = FlowControl(
+            self._store("flowschemas"),
+            self._store("prioritylevelconfigurations"),
+            clock=clock,
+            watching=lambda: self.cache.watching,
+        )
         for name, read in self.flows.gauges().items():
             self.metrics.gauge(name, read)
         self._deadlines = Deadlines(clock)

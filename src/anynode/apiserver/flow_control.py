@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 SEATS = 600
 """Requests under way at once, of all levels together: upstream's 400 reading and 200 writing."""
+MOST_WATCHES = 50_000
 MOST_REMEMBERED = 10_000
 BYTES_PER_SEAT = 100_000
 MOST_LIST_BYTES = 1_000_000
@@ -62,12 +63,21 @@ def too_many(retry_seconds: int, headers: Mapping[str, str]) -> ApiResponse:
 
 
 class FlowControl:
-    """Classifies and seats. ``schemas`` and ``levels``: the stored objects."""
+    """Classifies and seats. ``schemas`` and ``levels``: the stored objects; ``watching``: how many watches are on."""
 
-    def __init__(self, schemas: ResourceStore, levels: ResourceStore, *, clock: Clock, seats: int = SEATS) -> None:
+    def __init__(
+        self,
+        schemas: ResourceStore,
+        levels: ResourceStore,
+        *,
+        clock: Clock,
+        seats: int = SEATS,
+        watching: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._schema_store = schemas
         self._level_store = levels
         self._clock = clock
+        self._watching = watching
         self._seats = seats
         self._pool = Pool(seats)
         self._levels: dict[str, Level] = {}
@@ -125,6 +135,10 @@ class FlowControl:
             count = min(count, int(limit))
         size = len(next(iter(items.values())).value)
         return max(1, min(most, math.ceil(min(count * size, MOST_LIST_BYTES) / BYTES_PER_SEAT)))
+
+    def is_watched_out(self) -> bool:
+        """Whether there are as many watches as a server keeps."""
+        return self._watching() >= MOST_WATCHES
 
     async def wait(self, place: Place, width: int) -> int:
         """Return with the seats taken, 0, or in how many seconds to come again."""

@@ -261,6 +261,9 @@ class ApiServer:
         place = flows.place(user, info)
         level = place.level
         width = flows.width(place, info, request, self.find)
+        if info.verb == "watch" and flows.is_watched_out():
+            self._metrics.refused(429)
+            return too_many(1, place.headers)
         if not level.take(width):
             retry_seconds = await flows.wait(place, width)
             if retry_seconds:

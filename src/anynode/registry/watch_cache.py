@@ -322,6 +322,11 @@ class WatchCache:
         for cache in self._caches.values():
             cache.begin(self.revision)
 
+    @property
+    def watching(self) -> int:
+        """How many watches there are."""
+        return sum(len(cache.watchers.watchers) for cache in self._caches.values())
+
     def _cache_of(self, key: str) -> ResourceCache | None:
         """The cache of ``/registry/pods/...``, ``/registry/apps/deployments/...`` or a custom resource's: whose
         group has a dot. Their objects are followed before anybody says what they are."""

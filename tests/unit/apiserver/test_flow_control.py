@@ -317,3 +317,9 @@ async def test_long_lists_are_wide(assembly: Assembly) -> None:
     assert width("/api/v1/configmaps?limit=2") == 1
     assert width("/api/v1/namespaces/default/configmaps/m1") == 1
     assert width("/api/v1/configmaps?watch=1&resourceVersion=5") == 1
+
+
+async def test_watches_have_a_bound(assembly: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anynode.apiserver.flow_control.MOST_WATCHES", 0)
+    assert (await ask(assembly, "GET", "/api/v1/pods?watch=1")).status == 429
+    assert (await ask(assembly, "GET", "/api/v1/pods")).status == 200
