@@ -42,6 +42,7 @@ from anynode.controllers.metadata_only import MetadataTransport
 from anynode.controllers.namespace import NamespaceController
 from anynode.controllers.node_lifecycle import NodeLifecycleController
 from anynode.controllers.node_ttl import NodeTtlController
+from anynode.controllers.persistent_volume_binder import PersistentVolumeBinder
 from anynode.controllers.pod_gc import PodGarbageCollector
 from anynode.controllers.replicaset import REPLICATION_CONTROLLERS, ReplicaSetController
 from anynode.controllers.resourcequota import ResourceQuotaController
@@ -154,6 +155,7 @@ CONTROLLERS: Mapping[str, Maker] = {
     "service-cidr": _one(ServiceCidrController),
     "disruption": _one(DisruptionController),
     "resourcequota": _one(ResourceQuotaController),
+    "persistentvolume-binder": _one(PersistentVolumeBinder),
     "persistentvolumeclaim-protection": _one(ClaimProtectionController),
     "persistentvolume-protection": _one(VolumeProtectionController),
     "volumeattributesclass-protection": _one(AttributesClassProtectionController),
