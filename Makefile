@@ -26,6 +26,8 @@ e2e: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	ANYNODE_SOAK_SECONDS=$${SECONDS:-600} $(BIN)/python -m pytest -q tests/e2e/test_replicas.py
+	ANYNODE_FUZZ_REQUESTS=200000 ANYNODE_FUZZ_SEED=$${SEED:-2} $(BIN)/python -m pytest -q \
+	  tests/component/test_openapi_requests.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench

@@ -30,6 +30,7 @@ from anynode.storage.types import Compacted, FutureRevision, Revision, Storage, 
 FUTURE_WAIT_SECONDS = 3.0
 MIN_TIMEOUT_SECONDS = 1800
 LOOKED_THROUGH_AT_ONCE = 500
+_MOST_DIGITS = 30
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _FIELD_WORDS = frozenset({
     "pods", "nodes", "namespaces", "secrets", "services", "replicationcontrollers", "events",
@@ -73,7 +74,7 @@ def list_options(request: ApiRequest, *, watch: bool = False) -> ListOptions:
         bookmarks=is_true(request.argument("allowWatchBookmarks")),
         initial_events=is_true(initial[0]) if initial and initial[0] else None,
     )
-    if options.match or options.initial_events is not None:
+    if options.match or options.initial_events is not None or (watch and options.token):
         found = list(_watch_errors(options) if watch else _list_errors(options))
         if found:
             raise errors.invalid("ListOptions", "meta.k8s.io", "", fields.causes(found))
@@ -86,6 +87,8 @@ def _integer(values: Sequence[str] | None) -> int:
     text = values[0]
     if not _INTEGER.fullmatch(text):
         raise errors.BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    if len(text) > _MOST_DIGITS or not -(2**63) <= int(text) < 2**63:
+        raise errors.BadRequest(f'strconv.ParseInt: parsing "{text}": value out of range')
     return int(text)
 
 
@@ -118,8 +121,8 @@ def _watch_errors(options: ListOptions) -> Iterable[fields.FieldError]:
             yield fields.forbidden(_MATCH, why)
         if match != "NotOlderThan":
             yield fields.not_supported(_MATCH, match, ("NotOlderThan",))
-        if options.token:
-            yield fields.forbidden(_MATCH, "resourceVersionMatch is forbidden when continue is provided")
+    if options.token:
+        yield fields.forbidden(_MATCH, "resourceVersionMatch is forbidden when continue is provided")
 
 
 def selection_of(served: Served, info: RequestInfo, options: ListOptions) -> Selection:
@@ -170,6 +173,10 @@ def _revision(text: str) -> Revision:
         raise ValueError(
             f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
         )
+    if len(text) > _MOST_DIGITS or int(text) >= 2**64:
+        raise ValueError(
+            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": value out of range'
+        )
     return Revision(int(text))
 
 
@@ -205,6 +212,8 @@ class Reader:
     async def item(self, served: Served, info: RequestInfo, request: ApiRequest) -> Item:
         """The object a GET names; raises ``NotFound``."""
         version = request.argument("resourceVersion") if request.query else ""
+        if request.query and is_true(request.argument("export")):
+            raise errors.BadRequest("the export parameter, deprecated since v1.14, is no longer supported")
         if not version and self._cache.shared:
             await self.catch_up()
         if version:
@@ -298,6 +307,7 @@ class Reader:
         except ValueError as error:
             raise errors.BadRequest(f"invalid resource version: {error}") from error
         if options.token and version:
+            continuation.decode(options.token)
             raise errors.BadRequest("specifying resource version is not allowed when using continue")
         await self._until(version)
         return version
@@ -308,7 +318,9 @@ class Reader:
         """The objects as they were at ``revision``."""
         cache = served.store.cache
         if revision > self._cache.revision:
-            raise self._too_large(revision)
+            refusal = self._too_large(revision)
+            refusal.retry_after_seconds = None
+            raise refusal
         if revision >= self._storage.oldest_revision and cache.knows(revision):  # what is compacted is gone for all
             return cache.scan_at(revision, scope, start)
         prefix = cache.prefix

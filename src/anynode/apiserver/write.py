@@ -348,7 +348,7 @@ def _options_query(request: ApiRequest) -> Object:
     grace = request.argument("gracePeriodSeconds")
     if grace:
         try:
-            raw["gracePeriodSeconds"] = int(grace)
+            raw["gracePeriodSeconds"] = int(grace[:30])
         except ValueError as error:
             raise errors.BadRequest(f'strconv.ParseInt: parsing "{grace}": invalid syntax') from error
     for name in ("propagationPolicy",):

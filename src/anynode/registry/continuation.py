@@ -55,8 +55,10 @@ def decode(token: str) -> Continuation:
 def _decoded(token: str) -> object:
     good = _ALPHABET.match(token)
     length = good.end() if good else 0
-    if length != len(token) or length % 4 == 1:
-        raise _bad(f"illegal base64 data at input byte {min(length, len(token))}")
+    if length != len(token):
+        raise _bad(f"illegal base64 data at input byte {length}")
+    if length % 4 == 1:
+        raise _bad(f"illegal base64 data at input byte {length - 1}")
     try:
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     except (binascii.Error, ValueError) as error:

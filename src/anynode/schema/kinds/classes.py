@@ -164,14 +164,13 @@ def validate_storage_class(storage: Object) -> list[FieldError]:
 
 def _validate_topologies(topologies: Sequence[Object]) -> list[FieldError]:
     errors: list[FieldError] = []
-    seen: list[Mapping[str, set[str]]] = []
+    seen: list[Mapping[str, set[str]]] = [{} for _ in topologies]  # upstream compares with as many empty terms too
     for at, term in enumerate(topologies):
         path = FieldPath("allowedTopologies").index(at).child("matchLabelExpressions")
         meant: dict[str, set[str]] = {}
         for place, requirement in enumerate(term.get("matchLabelExpressions") or ()):
             errors += _validate_topology(requirement, meant, path.index(place))
-        if meant in seen:
-            errors.append(duplicate(path, ""))
+        errors.extend(duplicate(path, "") for each in seen if each == meant)
         seen.append(meant)
     return errors
 
