@@ -48,7 +48,7 @@ from anynode.security import pki
 from anynode.security.signing import RequestSigner
 from anynode.storage import etcd, log, snapshot
 from anynode.storage.encrypted import EncryptedStorage
-from anynode.storage.encryption import read_config
+from anynode.storage.encryption import EncryptionConfigError, read_config
 from anynode.storage.memory import MemoryStorage
 from anynode.storage.sqlite import SqliteStorage
 from anynode.storage.types import Record, Revision, Storage, StorageError
@@ -286,7 +286,7 @@ def as_cluster_errors(settings: ClusterSettings) -> Iterator[None]:
         yield
     except StorageError as error:
         raise ClusterError(str(error)) from error
-    except (ssl.SSLError, FileNotFoundError, ValueError) as error:
+    except (ssl.SSLError, FileNotFoundError, EncryptionConfigError, etcd.BadAddress) as error:
         raise ClusterError(f"cannot use what was given: {error}") from error
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):

@@ -2,8 +2,9 @@
 
 Truth is etcd's; this process keeps a mirror of its prefix, loaded at start and fed by one watch of the whole store, so
 that every revision etcd hands out is heard of and reads of the present need no round trip. A write is one transaction
-(compare ``mod_revision``, then put or delete); it returns when the mirror has come to its revision, so the writer's own
-watchers were told. Writes of different keys run side by side, those of one key one after the other.
+(compare ``mod_revision``, then put or delete); it returns when the mirror has come to its revision, by the answer
+itself or by the watch, so the writer's own watchers were told. Writes of different keys run side by side, those of one
+key one after the other.
 
 A lost connection is opened again and the watch resumed after the last revision heard: nothing is missed or repeated.
 Writes under way then raise ``StorageUnavailable``; whether they happened is not known. Only where etcd compacted what
@@ -53,6 +54,8 @@ COMPACT_KEY = b"compact_rev_key"
 """Where every API server on an etcd, upstream's too, notes how far it is compacted."""
 FIRST_REVISION = 1
 """What an empty etcd says; the first write makes 2."""
+PROTOBUF = b"k8s\x00"
+"""What upstream's values of built-in kinds begin with."""
 PAGE = 1_000
 START_SECONDS = 10.0
 OUTAGE_SECONDS = 5.0
@@ -74,6 +77,10 @@ class EtcdSettings:
     tls: ssl.SSLContext | None = None
     start_seconds: float = START_SECONDS
     """How long opening may look for a server that answers."""
+
+
+class BadAddress(ValueError):
+    """What was given is no address of an etcd."""
 
 
 class EtcdStorage:
@@ -107,6 +114,8 @@ class EtcdStorage:
         self._waiting: list[tuple[Revision, int, asyncio.Future[None]]] = []
         self._waits = 0
         self._writing: dict[str, asyncio.Future[None]] = {}
+        self._acknowledged: dict[Revision, Change] = {}
+        """Writes of our own that etcd answered and that are not shown yet, because others lie before them."""
         self._decoded: dict[str, tuple[bytes, Any]] = {}
         self._asked: asyncio.Future[Revision] | None = None
         self._next_asked: asyncio.Future[Revision] | None = None
@@ -213,6 +222,7 @@ class EtcdStorage:
             start = answer.kvs[-1].key + b"\0"
         again, self._cluster = bool(self._cluster), cluster
         self._compacted_away = False
+        self._acknowledged.clear()
         before = self.revision
         self._committed.begin(records, Revision(revision))
         if again:
@@ -270,6 +280,7 @@ class EtcdStorage:
         changes: list[Change] = []
         latest: dict[str, Record] = {}
         for event in events:
+            self._acknowledged.pop(Revision(event.kv.mod_revision), None)
             change = self._heard(event, latest)
             if change is not None:
                 changes.append(change)
@@ -280,7 +291,7 @@ class EtcdStorage:
         if newest > self._committed.revision:
             self._committed.revision = newest
             self._hub.progress(newest)
-        self._arrived()
+        self._show_acknowledged()
 
     def _heard(self, event: messages.Event, latest: Mapping[str, Record]) -> Change | None:
         """The change an event is for the mirror; None for other people's keys and for what is known.
@@ -301,7 +312,7 @@ class EtcdStorage:
             if gone is None:
                 return None
             return Change(revision, Record(key, gone.value, gone.create_revision, revision), None, deleted=True)
-        record = Record(key, kv.value, Revision(kv.create_revision), revision)
+        record = self._record(kv)
         own = self._decoded.get(key)
         if own is not None and own[0] == kv.value:
             record.value, record.decoded = own
@@ -507,7 +518,7 @@ class EtcdStorage:
                 if not answer.succeeded:
                     raise await self._mismatch(key, answer)
                 revision = Revision(answer.revision)
-            await self._until(revision)
+            await self._until_shown(Record(key, value, revision, revision, decoded), deleted=False)
         finally:
             self._decoded.pop(key, None)
             self._writing.pop(key).set_result(None)
@@ -528,14 +539,34 @@ class EtcdStorage:
                 answer = messages.swap_answer(await self._call(messages.TXN, request))
                 if not answer.succeeded:
                     raise await self._mismatch(key, answer)
-            await self._until(Revision(answer.revision))
+            if not answer.kvs:
+                await self._until(Revision(answer.revision))
+                return None
+            gone = self._record(answer.kvs[0])
+            gone.mod_revision = Revision(answer.revision)
+            await self._until_shown(gone, deleted=True)
         finally:
             self._writing.pop(key).set_result(None)
-        if not answer.kvs:
-            return None
-        gone = self._record(answer.kvs[0])
-        gone.mod_revision = Revision(answer.revision)
         return gone
+
+    async def _until_shown(self, record: Record, *, deleted: bool) -> None:
+        """Show a write etcd acknowledged. Where nothing else lies before it that is done at once; the watch, which
+        etcd lets fall behind by up to 100 ms under load, then says nothing new."""
+        revision = record.mod_revision
+        if revision > self.revision:
+            self._acknowledged[revision] = Change(revision, record, None, deleted)
+            self._show_acknowledged()
+            await self._until(revision)
+
+    def _show_acknowledged(self) -> None:
+        """Apply the writes of our own that come next."""
+        while (change := self._acknowledged.pop(Revision(self.revision + 1), None)) is not None:
+            record = change.record
+            before = self._committed.get(record.key)
+            if before is not None:
+                record.create_revision = before.create_revision
+            self._committed.apply((change,))
+        self._arrived()
 
     async def _turn(self, key: str) -> None:
         """Writes of one key go one after the other; the caller takes ``key`` out of ``_writing`` again."""
@@ -619,12 +650,15 @@ class EtcdStorage:
         return self._settings.root + name[len(self._settings.prefix) :] if self._renamed else name
 
     def _record(self, kv: messages.KeyValue) -> Record:
-        return Record(self._name(kv.key), kv.value, Revision(kv.create_revision), Revision(kv.mod_revision))
+        record = Record(self._name(kv.key), kv.value, Revision(kv.create_revision), Revision(kv.mod_revision))
+        if kv.value.startswith(PROTOBUF) and self._settings.root:
+            record.value, record.damage = b"", "the value is protobuf, written by another API server; only JSON is read"
+        return record
 
 
 def address_of(server: str) -> tuple[str, int]:
-    """Host and port of ``http://host:2379``; raises ``ValueError``."""
+    """Host and port of ``http://host:2379``; raises ``BadAddress``."""
     parts = urllib.parse.urlsplit(server if "//" in server else f"http://{server}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{server!r} is no address of etcd: it looks like http://127.0.0.1:2379")
+        raise BadAddress(f"{server!r} is no address of etcd: it looks like http://127.0.0.1:2379")
     return parts.hostname, parts.port or 2379

@@ -13,7 +13,7 @@ import pytest
 
 from anynode.aio.clock import SystemClock
 from anynode.storage import etcd_messages
-from anynode.storage.etcd import EtcdSettings, EtcdStorage
+from anynode.storage.etcd import BadAddress, EtcdSettings, EtcdStorage, address_of
 from anynode.storage.types import Compacted, Revision, Storage, StorageUnavailable
 from anynode.testing.etcd_server import EtcdServer
 from anynode.testing.storage_suite import Listener, Opener, StorageSuite, now, storage_machine
@@ -159,6 +159,20 @@ class TestTwoServers:
             assert heard[-1] == record.mod_revision, "time passes all the same"
             assert [each.key for each in (await one.list("/registry/")).records] == ["/registry/pods/x"]
 
+    async def test_protobuf_of_another_server_is_damage(self, server: EtcdServer, tmp_path: pathlib.Path) -> None:
+        settings = EtcdSettings(servers=[server.url], prefix=f"/{tmp_path.name}")
+        async with (
+            EtcdStorage(settings, clock=SystemClock()) as one,
+            EtcdStorage(settings, clock=SystemClock()) as other,
+        ):
+            await one.put("/registry/a", b"k8s\x00\n\x0c")
+            await other.catch_up()
+            for found in (await other.get("/registry/a"), (await other.list("")).records[0]):
+                assert found is not None
+                assert "only JSON is read" in found.damage
+            async with EtcdStorage(settings, clock=SystemClock()) as third:
+                assert (await third.list("")).records[0].damage
+
 
 class TestOutages:
     async def test_nobody_answers(self) -> None:
@@ -194,6 +208,13 @@ class TestOutages:
         settings = EtcdSettings(servers=["http://127.0.0.1:9", server.url], prefix=f"/{tmp_path.name}", root="")
         async with EtcdStorage(settings, clock=SystemClock()) as storage:
             await storage.put("/a", b"1")
+
+
+@pytest.mark.parametrize("address", ["ftp://x", "http://", "unix:/x"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(BadAddress, match="http://127"):
+        address_of(address)
+    assert address_of("127.0.0.1:2379") == ("127.0.0.1", 2379)
 
 
 def test_what_is_no_message_is_refused() -> None:
