@@ -13,6 +13,9 @@ from anynode.api.objects import Object
 from anynode.schema.types import Types
 
 
+_KEPT_AS_JSON = frozenset(("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",))
+
+
 class _Branch(NamedTuple):
     """One field to look at: whether it becomes null when empty, and the type to look into (empty: none)."""
 
@@ -24,6 +27,8 @@ class _Branch(NamedTuple):
 
 def as_stored(obj: Object, type_name: str, types: Types) -> Object:
     """``obj`` as it is read back: itself where nothing changes."""
+    if type_name in _KEPT_AS_JSON:
+        return obj
     found: Object = _settled(obj, type_name, _plans(types))
     return found
 
