@@ -659,6 +659,10 @@ class EtcdStorage:
 def address_of(server: str) -> tuple[str, int]:
     """Host and port of ``http://host:2379``; raises ``BadAddress``."""
     parts = urllib.parse.urlsplit(server if "//" in server else f"http://{server}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
         raise BadAddress(f"{server!r} is no address of etcd: it looks like http://127.0.0.1:2379")
-    return parts.hostname, parts.port or 2379
+    return parts.hostname, port or 2379

@@ -9,6 +9,7 @@ import pathlib
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -18,8 +19,12 @@ READY_SECONDS = 20.0
 class EtcdServer:
     """One etcd in ``directory``; use as ``with EtcdServer(directory) as etcd``."""
 
-    def __init__(self, directory: pathlib.Path, *, sync: bool = True) -> None:
-        """``sync`` False: what is written may be lost in a crash of the machine, not of the program."""
+    def __init__(
+        self, directory: pathlib.Path, *, sync: bool = True, tls: Mapping[str, pathlib.Path] | None = None
+    ) -> None:
+        """``sync`` False: what is written may be lost in a crash of the machine, not of the program. ``tls``: etcd's
+        ``cert-file``, ``key-file`` and ``trusted-ca-file``; clients must show a certificate."""
+        self._tls = tls or {}
         self._directory = directory
         self._sync = sync
         self.port, self._peer_port = free_ports(2)
@@ -27,7 +32,7 @@ class EtcdServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Return when it accepts connections."""
@@ -38,6 +43,7 @@ class EtcdServer:
             "--advertise-client-urls", self.url, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
             "--initial-cluster", f"default={peer}", "--log-level", "error",
             *(() if self._sync else ("--unsafe-no-fsync",)),
+            *(f"--{name}={path}" for name, path in self._tls.items()), *(["--client-cert-auth"] if self._tls else []),
         ]  # fmt: skip
         with (self._directory / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import pathlib
 import shutil
@@ -12,6 +13,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from anynode.aio.clock import SystemClock
+from anynode.cluster import StoreSettings
+from anynode.security.pki import CertificateAuthority
 from anynode.storage import etcd_messages
 from anynode.storage.etcd import BadAddress, EtcdSettings, EtcdStorage, address_of
 from anynode.storage.types import Compacted, Revision, Storage, StorageUnavailable
@@ -204,13 +207,41 @@ class TestOutages:
                 assert [value for _, _, value, _ in listener.heard] == [b"1", b"3"]
                 assert listener.ends == []
 
+    async def test_tls_both_ways(self, tmp_path: pathlib.Path) -> None:
+        authority = CertificateAuthority.load_or_create(tmp_path / "pki", SystemClock())
+        pair = authority.server_certificate(["127.0.0.1"])
+        (tmp_path / "server.crt").write_bytes(pair.certificate)
+        (tmp_path / "server.key").write_bytes(pair.key)
+        files = {
+            "cert-file": tmp_path / "server.crt",
+            "key-file": tmp_path / "server.key",
+            "trusted-ca-file": tmp_path / "pki" / "ca.crt",
+        }
+        own = authority.client_certificate("anynode")
+        (tmp_path / "own.crt").write_bytes(own.certificate)
+        (tmp_path / "own.key").write_bytes(own.key)
+        with EtcdServer(tmp_path / "etcd", sync=False, tls=files) as server:
+            store = StoreSettings(
+                etcd_servers=[server.url],
+                etcd_ca_file=str(tmp_path / "pki" / "ca.crt"),
+                etcd_cert_file=str(tmp_path / "own.crt"),
+                etcd_key_file=str(tmp_path / "own.key"),
+            )
+            async with EtcdStorage(store.etcd(), clock=SystemClock()) as storage:
+                await storage.put("/registry/a", b"1" * 200_000)
+                assert len((await storage.list("/registry/")).records) == 1
+            nobody = dataclasses.replace(store, etcd_cert_file="", etcd_key_file="").etcd()
+            with pytest.raises(StorageUnavailable, match="etcd https://"):
+                async with EtcdStorage(dataclasses.replace(nobody, start_seconds=0.3), clock=SystemClock()):
+                    pass
+
     async def test_a_second_server_is_tried(self, server: EtcdServer, tmp_path: pathlib.Path) -> None:
         settings = EtcdSettings(servers=["http://127.0.0.1:9", server.url], prefix=f"/{tmp_path.name}", root="")
         async with EtcdStorage(settings, clock=SystemClock()) as storage:
             await storage.put("/a", b"1")
 
 
-@pytest.mark.parametrize("address", ["ftp://x", "http://", "unix:/x"])
+@pytest.mark.parametrize("address", ["ftp://x", "http://", "http:///x", "http://x:y", "http://x:99999"])
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(BadAddress, match="http://127"):
         address_of(address)
