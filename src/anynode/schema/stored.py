@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from anynode.api.objects import Object
 from anynode.schema.types import Types
 
-
 _KEPT_AS_JSON = frozenset(("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",))
 
 
