@@ -29,6 +29,7 @@ PER_CALL_LIMIT = 1_000_000
 PER_REQUEST_BUDGET = 10_000_000
 """The most all evaluations for one object, or one policy binding, may cost."""
 MATCH_CONDITIONS_BUDGET = 2_500_000
+_MISUSED = (TypeError, AttributeError, LookupError, ArithmeticError)
 _PLAIN = frozenset({bool, int, str, float, type(None)})
 
 __all__ = [
@@ -121,6 +122,8 @@ class Program:
             raise
         except RecursionError:
             raise CelEvaluationError("expression nests too deeply") from None
+        except _MISUSED as error:  # bound data that is not of its declared type
+            raise CelEvaluationError(f"internal error: {error}") from error
         finally:
             if budget is not None:
                 budget.take(frame[0])

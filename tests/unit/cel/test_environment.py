@@ -6,6 +6,7 @@ base environment, with ``self`` typed by ``schema.json``, ``object`` dynamic, bo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import time
@@ -342,3 +343,14 @@ def test_results_keep_their_kinds() -> None:
 def test_no_expression_makes_texts_without_end(text: str) -> None:
     with pytest.raises(CostExceeded):
         run(text, {"s": types.STRING}, s="a" * 1_000_000)
+
+
+def test_data_of_another_type_than_declared_is_an_error_and_no_crash() -> None:
+    item = ObjectType("Item", {"n": types.INT})
+    of = ObjectType("T", {"items": types.list_of(item), "count": types.INT, "map": types.map_of(types.STRING, item)})
+    for text in ("self.items.all(i, i.n > 0)", "self.count < 3", "self.map['a'].n == 1", "size(self.items) > 1"):
+        for wrong in (5, "x", True, [1], {"a": 1}, [None], 1.5):
+            with contextlib.suppress(CelError):
+                run(text, {"self": of}, self={"items": wrong, "count": wrong, "map": wrong})
+    with pytest.raises(CelEvaluationError, match="no such overload"):
+        run("self.count < 3", {"self": of}, self={"count": "x"})
