@@ -16,6 +16,7 @@ from typing import Self
 
 from anynode.admission import builtin
 from anynode.admission.chain import Chain, Options, Passage
+from anynode.admission.pod_security import PodSecuritySettings
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api import resources
@@ -108,6 +109,8 @@ class ApiServerSettings:
     event_seconds: float = 3600.0
     check_policy_types: bool = False
     """Whether to write the status of ValidatingAdmissionPolicies, as upstream's controller manager does."""
+    pod_security: PodSecuritySettings | None = None
+    """What pods may be where a namespace's labels are silent, and who is exempt; without it everything, and nobody."""
     static_tokens: Mapping[str, User] = dataclasses.field(default_factory=dict)
     bootstrap: bool = True
     audit_policy: AuditPolicy | None = None
@@ -179,6 +182,7 @@ class Assembly:
                 chance=random,
                 policy=self.policy,
                 dynamic=self.dynamic.plugins,
+                pod_security=self.settings.pod_security,
             )
         )
         self.metrics = Metrics(self.clock)
