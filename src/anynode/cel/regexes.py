@@ -29,7 +29,7 @@ __all__ = ["Pattern", "RegexError", "compiled"]
 _MOST_STEPS = 200_000
 """What Python's engine may need at worst."""
 _MOST_STATES = 4_000
-_MOST_WORK = 5_000_000
+_MOST_WORK = 1_500_000
 """How many steps of the machine one match may visit; what is looked up in the table is free."""
 _WORD_CODES = frozenset(map(ord, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"))
 _PYTHON_ASSERTIONS = {
@@ -257,7 +257,7 @@ class _Automaton:
                 following = table[key]
             except KeyError:
                 following = table[key] = self._transition(states, before_code, code)
-                work += len(states) + len(self._steps) // 4
+                work += len(following or ()) + 4
                 if work > _MOST_WORK:
                     raise CostExceeded from None
                 if len(table) > _MOST_STATES:
@@ -291,7 +291,7 @@ class _Automaton:
         work = 0
         for position in range(at, len(text) + 1):
             work += len(threads) + 1
-            if work > _MOST_WORK // 4:
+            if work > _MOST_WORK:
                 raise CostExceeded
             before = ord(text[position - 1]) if position else -1
             after = ord(text[position]) if position < len(text) else -1
