@@ -89,6 +89,9 @@ class ResourceCache:
         if self.damaged or any(change.record.damage for change in changes):
             changes = self._readable(changes)
         self.take([self._applied(change, moment) for change in changes], moment)
+        for key in self.damaged:
+            if key in self.items:  # it was readable before
+                self.place(self.items[key], deleted=True)
 
     def _readable(self, changes: Sequence[Change]) -> Sequence[Change]:
         """``changes`` without those nobody can read: watches end there, as a list would fail."""
