@@ -17,6 +17,7 @@ from typing import Self
 from anynode.admission import builtin
 from anynode.admission.chain import Chain, Options, Passage
 from anynode.admission.pod_security import PodSecuritySettings
+from anynode.aio.backoff import Backoff
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api import resources
@@ -459,8 +460,9 @@ class Assembly:
         if settings.check_policy_types:
             self._tasks.start("policy types", self.dynamic.policy_status(self.server.handle).run)
         self._tasks.start("deadlines", self._deadlines.run)
+        self._tasks.start("flows", self.flows.run)
         if self.settings.bootstrap:
-            self._tasks.start("flows", self.flows.run)
+            self._tasks.start("flow-objects", self.flows.keep, restart=Backoff(first_seconds=1.0, most_seconds=30.0))
         return self
 
     async def __aexit__(

@@ -183,12 +183,18 @@ class FlowControl:
         }
 
     async def run(self) -> None:
-        """Send away who waited too long; keep the objects as they should be. For ever."""
+        """Send away who waited too long, for ever."""
+        while True:
+            await self._clock.sleep(1.0)
+            now = self._clock.monotonic()
+            for level in tuple(self._levels.values()):
+                level.sweep(now)
+
+    async def keep(self) -> None:
+        """Keep the objects as they should be, for ever."""
         ensured = self._clock.monotonic() - ENSURE_SECONDS
         while True:
             now = self._clock.monotonic()
-            for level in self._levels.values():
-                level.sweep(now)
             try:
                 if now - ensured >= ENSURE_SECONDS:
                     await self._ensure()
