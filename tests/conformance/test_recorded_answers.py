@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -110,11 +110,11 @@ def check(kubeconfig: pathlib.Path, names: list[str], directory: pathlib.Path) -
 
 def test_the_api_server_answers_as_upstream_does(tmp_path: pathlib.Path) -> None:
     reports = []
-    with apiserver(tmp_path / "0") as first, apiserver(tmp_path / "1") as second, apiserver(tmp_path / "2") as third:
-        running = [
-            check(kubeconfig, names, kubeconfig.parent)
-            for kubeconfig, names in zip((first, second, third), GROUPS, strict=True)
-        ]
+    with ExitStack() as servers:
+        running = []
+        for number, names in enumerate(GROUPS):
+            kubeconfig = servers.enter_context(apiserver(tmp_path / str(number)))
+            running.append(check(kubeconfig, names, kubeconfig.parent))
         for process in running:
             process.wait()
     for number, names in enumerate(GROUPS):
