@@ -35,6 +35,7 @@ from anynode.controllers.disruption import DisruptionController
 from anynode.controllers.endpoints import EndpointsController
 from anynode.controllers.endpointslice import EndpointSliceController
 from anynode.controllers.endpointslicemirroring import EndpointSliceMirroringController
+from anynode.controllers.ephemeral_volumes import EphemeralVolumeController
 from anynode.controllers.garbage import GarbageCollector
 from anynode.controllers.job import JobController
 from anynode.controllers.job_ttl import JobTtlController
@@ -155,6 +156,7 @@ CONTROLLERS: Mapping[str, Maker] = {
     "service-cidr": _one(ServiceCidrController),
     "disruption": _one(DisruptionController),
     "resourcequota": _one(ResourceQuotaController),
+    "ephemeral-volume": _one(EphemeralVolumeController),
     "persistentvolume-binder": _one(PersistentVolumeBinder),
     "persistentvolumeclaim-protection": _one(ClaimProtectionController),
     "persistentvolume-protection": _one(VolumeProtectionController),
