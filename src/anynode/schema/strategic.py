@@ -202,35 +202,29 @@ def _element_kind(*lists: Sequence[Any]) -> type:
     return found
 
 
-def _find(items: Sequence[Any], key: str, value: Any) -> int:
-    for index, item in enumerate(items):
-        if not isinstance(item, dict):
-            raise StrategicError(f"value for key {index} is not a map")
-        if key in item and item[key] == value:
-            return index
-    return -1
-
-
 def _merge_list(original: list[Any], patch: list[Any], schema: _Schema, field: Field) -> list[Any]:
     if not original and not patch:
         return original
     key = field.merge_key
     if _element_kind(original, patch) is not dict:
         merged = list(dict.fromkeys([*original, *patch]))
-        in_patch = [each for each in merged if each in patch]
-        server_only = [each for each in merged if each not in patch]
+        wanted = set(patch)
+        in_patch = [each for each in merged if each in wanted]
+        server_only = [each for each in merged if each not in wanted]
         return _ordered(in_patch, server_only, patch, original, _itself)
     if not key:
         raise StrategicError(f"cannot merge lists without merge key for {schema.go_kind}")
     original, patch = _carry_out_directives(original, patch, key)
     merged = list(original)
+    places = _Places(item.get(key, _ABSENT) for item in merged)
     for item in patch:
         if key not in item:
             raise _no_merge_key(item, key)
-        place = _find(merged, key, item[key])
+        place = places.first(item[key])
         if place >= 0:
             merged[place] = _merge_map(merged[place], item, schema)
         else:
+            places.add(item[key], len(merged))
             merged.append(item)
     in_patch, server_only = _partition(merged, patch, key)
     return _ordered(in_patch, server_only, patch, original, operator.itemgetter(key))
@@ -239,6 +233,7 @@ def _merge_list(original: list[Any], patch: list[Any], schema: _Schema, field: F
 def _carry_out_directives(original: list[Any], patch: list[Any], key: str) -> tuple[list[Any], list[Any]]:
     """``(list to merge into, elements to merge)`` after ``$patch: delete`` and ``$patch: replace`` elements."""
     plain: list[Any] = []
+    deleted: list[Any] = []
     replace = False
     for item in patch:
         if _DIRECTIVE not in item:
@@ -248,14 +243,16 @@ def _carry_out_directives(original: list[Any], patch: list[Any], key: str) -> tu
         if directive == "delete":
             if key not in item:
                 raise _no_merge_key(item, key)
-            while (place := _find(original, key, item[key])) >= 0:
-                original = [*original[:place], *original[place + 1 :]]
+            deleted.append(item[key])
         elif directive == "replace":
             replace = True
         elif directive == "merge":
             raise StrategicError("merging lists cannot yet be specified in the patch")
         else:
             raise StrategicError(f"unknown patch type: {go_value(directive)} in map: {go_value(item)}")
+    if deleted:
+        gone = _Places(deleted)
+        original = [item for item in original if gone.first(item.get(key, _ABSENT)) < 0]
     return (plain, []) if replace else (original, plain)
 
 
@@ -280,16 +277,23 @@ class _Places:
         self._scalars: dict[Any, int] = {}
         self._others: list[tuple[Any, int]] = []
         for index, value in enumerate(values):
-            if isinstance(value, dict | list):
-                self._others.append((value, index))
-            else:
-                self._scalars.setdefault(value, index)
+            self.add(value, index)
+
+    def add(self, value: Any, index: int) -> None:
+        if isinstance(value, dict | list):
+            self._others.append((value, index))
+        else:
+            self._scalars.setdefault(value, index)
 
     def first(self, value: Any) -> int:
         """The first place of an equal value, -1 when there is none."""
         if isinstance(value, dict | list):
             return next((index for other, index in self._others if other == value), -1)
         return self._scalars.get(value, -1)
+
+
+_ABSENT = object()
+"""Stands for the key of an item that has none: equal to nothing that was said."""
 
 
 def _itself(item: Any) -> Any:

@@ -126,3 +126,14 @@ def test_every_container_of_either_side_is_there_once(left: list[Any], right: li
     assert sorted(names(result)) == sorted({each["name"] for each in [*left, *right]})
     again = patched(result, {"containers": right})
     assert sorted(names(again)) == sorted(names(result))
+
+
+def test_many_items_are_found_by_their_key_at_once() -> None:
+    count = 20_000
+    original = {"containers": [{"name": f"c{n}", "image": "a"} for n in range(count)]}
+    change: list[dict[str, Any]] = [{"name": f"c{n}", "image": "b"} for n in range(1, count)]
+    change += [{"$patch": "delete", "name": "c0"}, {"name": "new", "image": "a"}, {"name": "new", "image": "b"}]
+    result = merge(original, {"containers": change}, SPEC, TYPES)
+    assert len(result["containers"]) == count
+    assert {each["image"] for each in result["containers"]} == {"b"}
+    assert names(result)[-1] == "new"

@@ -66,8 +66,30 @@ def difference(kind: str, old: Any, new: Any) -> str:
     before, after = (
         json.dumps(internal(kind, each), indent=1, ensure_ascii=False).splitlines(keepends=True) for each in (old, new)
     )
+    if before == after:
+        return ""
+    if len(before) + len(after) > _MOST_COMPARED_LINES:
+        return _coarse_difference(before, after)
     rows = [row if row.endswith("\n") else f"{row}\n" for row in difflib.unified_diff(before, after, n=3)]
     return "".join(rows[2:])
+
+
+_MOST_COMPARED_LINES, _MOST_SHOWN_LINES = 6_000, 1_000
+
+
+def _coarse_difference(before: list[str], after: list[str]) -> str:
+    """The same for texts too long to be compared line with line, which takes time by the square of their length: all
+    between the first and the last line that differ, or the beginning of that."""
+    most = min(len(before), len(after))
+    head = next((at for at in range(most) if before[at] != after[at]), most)
+    tail = next((at for at in range(most - head) if before[-1 - at] != after[-1 - at]), most - head)
+    start, end = max(0, head - 3), min(3, tail)
+    gone, come = before[head : len(before) - tail], after[head : len(after) - tail]
+    counts = f"@@ -{start + 1},{head - start + len(gone) + end} +{start + 1},{head - start + len(come) + end} @@\n"
+    rows = [f" {row}" for row in before[start:head]]
+    rows += [f"-{row}" for row in gone[:_MOST_SHOWN_LINES]] + [f"+{row}" for row in come[:_MOST_SHOWN_LINES]]
+    rows += [f" {row}" for row in before[len(before) - tail :][:end]]
+    return counts + "".join(row if row.endswith("\n") else f"{row}\n" for row in rows)
 
 
 def sorted_map(value: Any) -> Any:
