@@ -18,9 +18,13 @@ from anynode.cel.macros import Macro, MacroError, MacroKey
 from anynode.cel.syntax import Call, Entry, Ident, ListNode, Literal, MapNode, Node, Select, Struct
 from anynode.cel.values import Uint
 
-_RELATIONS = {"<": "_<_", "<=": "_<=_", ">=": "_>=_", ">": "_>_", "==": "_==_", "!=": "_!=_", "in": "@in"}
-_SUMS = {"+": "_+_", "-": "_-_"}
-_PRODUCTS = {"*": "_*_", "/": "_/_", "%": "_%_"}
+_OR, _AND, _RELATION, _SUM, _PRODUCT = range(1, 6)
+_BINARY = {
+    "||": (_OR, "_||_"), "&&": (_AND, "_&&_"), "<": (_RELATION, "_<_"), "<=": (_RELATION, "_<=_"),
+    ">=": (_RELATION, "_>=_"), ">": (_RELATION, "_>_"), "==": (_RELATION, "_==_"), "!=": (_RELATION, "_!=_"),
+    "in": (_RELATION, "@in"), "+": (_SUM, "_+_"), "-": (_SUM, "_-_"), "*": (_PRODUCT, "_*_"), "/": (_PRODUCT, "_/_"),
+    "%": (_PRODUCT, "_%_"),
+}  # fmt: skip
 _MOST_CODE_POINTS = 100_000
 _MOST_DEPTH = 250
 
@@ -114,102 +118,87 @@ class _Parser:
         self._depth += 1
         if self._depth > _MOST_DEPTH:
             raise _TooDeep(f"expression recursion limit exceeded: {_MOST_DEPTH}")
-        result = self._logic("||")
+        result = self._operators(_OR)
         if self._kind == "?":
             at = self._next().offset
-            if_true = self._logic("||")
+            if_true = self._operators(_OR)
             self._expect(":")
             result = Call(at, "_?_:_", [result, if_true, self._expression()])
         self._depth -= 1
         return result
 
-    def _logic(self, operator: str) -> Node:
+    def _operators(self, least: int) -> Node:
+        """Operands joined by operators that bind as tightly as ``least`` or more."""
+        left = self._operand()
+        chain = 0
+        while (found := _BINARY.get(self._kind)) is not None and found[0] >= least:
+            precedence, name = found
+            if precedence <= _AND:
+                left = self._logic(left, precedence, name)
+                continue
+            chain = self._longer(chain)
+            at = self._next().offset
+            left = Call(at, name, [left, self._operators(precedence + 1)])
+        return left
+
+    def _logic(self, first: Node, precedence: int, name: str) -> Node:
         """Terms joined by one logical operator, as a balanced tree."""
-        first = self._logic("&&") if operator == "||" else self._relation()
-        if self._kind != operator:
-            return first
         terms, offsets = [first], []
+        operator = self._kind
         while self._kind == operator:
             offsets.append(self._next().offset)
-            terms.append(self._logic("&&") if operator == "||" else self._relation())
-        return _balanced(f"_{operator}_", terms, offsets, 0, len(offsets) - 1)
-
-    def _relation(self) -> Node:
-        left = self._sum()
-        chain = 0
-        while (name := _RELATIONS.get(self._kind)) is not None:
-            chain = self._longer(chain)
-            at = self._next().offset
-            left = Call(at, name, [left, self._sum()])
-        return left
-
-    def _sum(self) -> Node:
-        left = self._product()
-        chain = 0
-        while (name := _SUMS.get(self._kind)) is not None:
-            chain = self._longer(chain)
-            at = self._next().offset
-            left = Call(at, name, [left, self._product()])
-        return left
-
-    def _product(self) -> Node:
-        left = self._unary()
-        chain = 0
-        while (name := _PRODUCTS.get(self._kind)) is not None:
-            chain = self._longer(chain)
-            at = self._next().offset
-            left = Call(at, name, [left, self._unary()])
-        return left
+            terms.append(self._operators(precedence + 1))
+        return _balanced(name, terms, offsets, 0, len(offsets) - 1)
 
     def _longer(self, chain: int) -> int:
         if chain >= _MOST_DEPTH:
             raise _TooDeep("max recursion depth exceeded")
         return chain + 1
 
-    def _unary(self) -> Node:
-        kind = self._kind
-        if kind != "!" and kind != "-":
-            return self._member()
-        if kind == "-" and self._tokens[self._at + 1].kind in ("NUM_INT", "NUM_FLOAT"):
-            return self._member()
-        at = self._next().offset
-        count = 1
-        while self._kind == kind:
+    # --- members ------------------------------------------------------------------------------------------------------
+
+    def _operand(self) -> Node:
+        """A primary with its signs and everything selected from it; one frame, as parentheses may nest deeply."""
+        sign = self._kind
+        at = count = 0
+        if sign == "!" or (sign == "-" and self._tokens[self._at + 1].kind not in ("NUM_INT", "NUM_FLOAT")):
+            at = self._next().offset
+            count = 1
+            while self._kind == sign:
+                if sign == "-" and self._tokens[self._at + 1].kind in ("NUM_INT", "NUM_FLOAT"):
+                    count += 1
+                    self._next()
+                    break
+                self._next()
+                count += 1
+        if self._kind == "(":
             self._next()
-            count += 1
-        operand = self._member()
-        return operand if count % 2 == 0 else Call(at, f"{kind}_", [operand])
-
-    # --- members ---------------------------------------------------------------------------------------------------
-
-    def _member(self) -> Node:
-        result = self._primary()
+            result = self._expression()
+            self._expect(")")
+        else:
+            result = self._primary()
         chain = 0
-        while True:
-            if self._kind == ".":
-                dot = self._next().offset
-                if self._kind == "?":
-                    self._next()
-                    at, field = self._field_name()
-                    result = Call(dot, "_?._", [result, Literal(at, field)])
-                elif self._kind == "IDENTIFIER" and self._tokens[self._at + 1].kind == "(":
-                    function = self._next().text
-                    at = self._next().offset
-                    result = self._called(at, function, result, self._arguments())
-                else:
-                    result = Select(dot, result, self._field_name()[1])
-            elif self._kind == "[":
-                at = self._next().offset
-                function = "_[_]"
-                if self._kind == "?":
-                    self._next()
-                    function = "_[?_]"
-                index = self._expression()
-                self._expect("]")
-                result = Call(at, function, [result, index])
-            else:
-                return result
+        while self._kind == "." or self._kind == "[":
+            result = self._selected(result)
             chain = self._longer(chain)
+        return result if count % 2 == 0 else Call(at, f"{sign}_", [result])
+
+    def _selected(self, operand: Node) -> Node:
+        """The operand with one selection, call or index."""
+        at = self._tokens[self._at].offset
+        if self._next().kind == "[":
+            function = "_[?_]" if self._question() else "_[_]"
+            index = self._expression()
+            self._expect("]")
+            return Call(at, function, [operand, index])
+        if self._question():
+            field_at, field = self._field_name()
+            return Call(at, "_?._", [operand, Literal(field_at, field)])
+        if self._kind == "IDENTIFIER" and self._tokens[self._at + 1].kind == "(":
+            function = self._next().text
+            at = self._next().offset
+            return self._called(at, function, operand, self._arguments())
+        return Select(at, operand, self._field_name()[1])
 
     def _field_name(self) -> tuple[int, str]:
         if self._kind == "ESC_IDENTIFIER":
@@ -254,11 +243,6 @@ class _Parser:
             return Literal(self._next().offset, kind == "true")
         if kind == "null":
             return Literal(self._next().offset, None)
-        if kind == "(":
-            self._next()
-            result = self._expression()
-            self._expect(")")
-            return result
         if kind == "[":
             return self._list()
         if kind == "{":

@@ -354,3 +354,10 @@ def test_data_of_another_type_than_declared_is_an_error_and_no_crash() -> None:
                 run(text, {"self": of}, self={"items": wrong, "count": wrong, "map": wrong})
     with pytest.raises(CelEvaluationError, match="no such overload"):
         run("self.count < 3", {"self": of}, self={"count": "x"})
+
+
+def test_nesting_goes_as_deep_as_upstream_reads() -> None:
+    assert run("(" * 240 + "1" + ")" * 240, {}) == 1
+    assert run("+".join(["1"] * 250), {}) == 250
+    with pytest.raises(CelSyntaxError, match="max recursion depth exceeded"):
+        run("+".join(["1"] * 252), {})
