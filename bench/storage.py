@@ -1,6 +1,6 @@
 """Puts per second of a storage engine, as concurrent writers see it.
 
-Run: ``python bench/storage.py [--engine sqlite|memory] [--puts N] [--writers N] [--bytes N] [--busy SHARE]``.
+Run: ``python bench/storage.py [--engine sqlite|memory|etcd] [--puts N] [--writers N] [--bytes N] [--busy SHARE]``.
 Prints one line per figure. ``loop`` is the event loop's share: the time of its thread, the writing thread's apart.
 """
 
@@ -19,9 +19,11 @@ from collections.abc import Coroutine, Sequence
 import uvloop
 
 from anynode.aio.clock import SystemClock
+from anynode.storage import etcd
 from anynode.storage.memory import MemoryStorage
 from anynode.storage.sqlite import SqliteStorage
 from anynode.storage.types import Change, Revision, Storage, StorageError
+from anynode.testing.etcd_server import EtcdServer
 
 
 def percentile(samples: list[float], share: float) -> float:
@@ -90,6 +92,13 @@ async def run(arguments: argparse.Namespace) -> None:
         async with MemoryStorage() as memory:
             await measured(memory)
         return
+    if arguments.engine == "etcd":
+        temporary = tempfile.TemporaryDirectory(dir=arguments.directory)
+        with temporary as directory, EtcdServer(pathlib.Path(directory)) as server:
+            settings = etcd.EtcdSettings(servers=[server.url])
+            async with etcd.EtcdStorage(settings, clock=SystemClock()) as shared:
+                await measured(shared)
+        return
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
         path = pathlib.Path(directory) / "state.db"
         async with SqliteStorage(path, clock=SystemClock()) as storage:
@@ -102,7 +111,7 @@ async def run(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine", choices=("sqlite", "memory"), default="sqlite")
+    parser.add_argument("--engine", choices=("sqlite", "memory", "etcd"), default="sqlite")
     parser.add_argument("--puts", type=int, default=50_000)
     parser.add_argument("--writers", type=int, default=64)
     parser.add_argument("--bytes", type=int, default=3_000)

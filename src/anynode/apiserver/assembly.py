@@ -331,7 +331,7 @@ class Assembly:
         }
 
     def _storage_trouble(self) -> str:
-        return str(self.cache.failure) if self.cache.failure is not None else ""
+        return str(self.cache.failure) if self.cache.failure is not None else self._storage.trouble
 
     def _find(self, group: str, version: str, plural: str) -> Served | None:
         return self.server.find(group, version, plural)

@@ -59,6 +59,10 @@ class EncryptedStorage:
     def oldest_revision(self) -> Revision:
         return self._inner.oldest_revision
 
+    @property
+    def trouble(self) -> str:
+        return self._inner.trouble
+
     async def catch_up(self) -> bool:
         return await self._inner.catch_up()
 

@@ -383,6 +383,10 @@ class EtcdStorage:
         records = [self._record(kv) for kv in answer.kvs]
         return Page(records=records, revision=revision, remaining=max(0, answer.count - len(records)))
 
+    @property
+    def trouble(self) -> str:
+        return "" if self._connected.is_set() else str(self._unavailable())
+
     def is_stale(self, key: str) -> bool:
         return False
 

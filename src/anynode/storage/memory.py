@@ -53,6 +53,10 @@ class MemoryStorage:
     def shared(self) -> bool:
         return False
 
+    @property
+    def trouble(self) -> str:
+        return ""
+
     def is_stale(self, key: str) -> bool:
         return False
 

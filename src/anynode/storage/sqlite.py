@@ -196,6 +196,10 @@ class SqliteStorage:
     def shared(self) -> bool:
         return False
 
+    @property
+    def trouble(self) -> str:
+        return ""
+
     def is_stale(self, key: str) -> bool:
         return False
 

@@ -117,6 +117,11 @@ class Storage(Protocol):
         """Whether other processes write too, so that ``revision`` may lag behind what they acknowledged."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """Why the store cannot be written to at this moment; empty while nothing is known against it."""
+        ...
+
     def is_stale(self, key: str) -> bool:
         """Whether ``key`` should be written again though nothing changes: it is stored in an older form."""
         ...

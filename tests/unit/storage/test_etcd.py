@@ -199,11 +199,13 @@ class TestOutages:
                 found = await one.get("/a")
                 assert found is not None
                 assert found.value == b"1", "what was heard stays readable"
+                assert one.trouble.startswith(f"etcd {server.url}: ")
                 server.start()
                 while True:
                     with contextlib.suppress(StorageUnavailable):  # until the loss is noticed
                         await one.put("/a", b"3")
                         break
+                assert one.trouble == ""
                 assert [value for _, _, value, _ in listener.heard] == [b"1", b"3"]
                 assert listener.ends == []
 
