@@ -375,3 +375,36 @@ async def test_a_patch_that_does_not_apply_is_an_internal_error(client: Client, 
     answer = await client.ask("DELETE", f"{MAPS}/a")
     said = "attempted to modify the object, which is not supported for this operation"
     assert answer.decoded()["message"] == f'Internal error occurred: admission webhook "a.hook.example" {said}'
+
+
+async def test_conditions_that_fail_forbid_the_request_of_a_strict_webhook(client: Client, backend: Backend) -> None:
+    conditions = [{"name": "a", "expression": "1/0 == 1"}, {"name": "b", "expression": "object.data.q == 'x'"}]
+    hook = backend.hook("/never", matchConditions=conditions)
+    await client.hooks("mutating", {**hook, "failurePolicy": "Ignore"})
+    assert (await client.ask("POST", MAPS, config_map(x="1"))).status == 201
+    await client.hooks("mutating", hook, name="strict")
+    body = {"metadata": {"generateName": "g-"}, "data": {"x": "1"}}
+    refused = (await client.ask("POST", MAPS, body)).decoded()
+    assert refused["message"] == (
+        "configmaps is forbidden: [expression '1/0 == 1' resulted in error: division by zero, "
+        "expression 'object.data.q == 'x'' resulted in error: no such key: q]"
+    )
+    assert backend.asked == []
+
+
+async def test_deletions_of_a_collection_name_no_object(client: Client, backend: Backend) -> None:
+    await client.ask("POST", MAPS, config_map())
+    backend.replies["/see"] = lambda _: {}
+    await client.hooks("validating", backend.hook("/see"))
+    assert (await client.ask("DELETE", MAPS)).status == 200
+    assert "name" not in backend.asked[0]
+    assert backend.asked[0]["oldObject"]["metadata"]["name"] == "a"
+
+
+async def test_owners_nobody_can_read_are_put_back(client: Client, backend: Backend) -> None:
+    bad = [{"manager": "m", "operation": "Nonsense", "apiVersion": "v1", "fieldsType": "FieldsV1"}]
+    backend.replies["/own"] = lambda _: patch({"op": "replace", "path": "/metadata/managedFields", "value": bad})
+    await client.hooks("mutating", backend.hook("/own"))
+    answer = await client.ask("POST", f"{MAPS}?fieldManager=me", config_map(x="1"))
+    assert [entry["manager"] for entry in answer.decoded()["metadata"]["managedFields"]] == ["me"]
+    assert ".metadata.managedFields was in an invalid state after admission" in answer.headers["warning"]

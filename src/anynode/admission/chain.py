@@ -65,7 +65,7 @@ class Attributes:
     @property
     def said_name(self) -> str:
         """The name in messages; that of an object to be named by the server is how it will begin."""
-        if self.name:
+        if self.name and not self.collection:
             return self.name
         metadata = objects.meta(self.obj or {})
         return metadata.get("name") or metadata.get("generateName") or "Unknown"

@@ -241,7 +241,8 @@ def _operation(value: Any) -> Object:
     if fields.get("from"):
         operation["from"] = fields["from"]
     if "value" in fields:
-        wrong = _misnamed(fields["value"], ["Object"]) if isinstance(fields["value"], StructValue) else []
+        made = fields["value"]
+        wrong = _misnamed(made, [made.name]) if isinstance(made, StructValue) else []
         if wrong:
             raise MutationFailed("type mismatch: " + "\n".join(wrong))
         operation["value"] = plain(fields["value"])

@@ -111,7 +111,7 @@ class _Dispatcher(Plugin):
         inputs = self._evaluator.inputs(attributes, resource, obj, old)
         met = hook.conditions.met(inputs)
         if met.error:
-            raise attributes.forbidden(met.error)
+            raise errors.forbidden(attributes.resource, attributes.request_name, met.error)
         return met.matches
 
     async def _objects(self, attributes: Attributes, resource: Resource) -> tuple[Object | None, Object | None]:
