@@ -50,7 +50,10 @@ class ServiceAccountPlugin(Plugin):
 
     async def admit(self, attributes: Attributes) -> Object | None:
         pod = attributes.obj
-        if pod is None or attributes.operation != "CREATE" or MIRROR in objects.annotations_of(pod):
+        if pod is None or attributes.operation != "CREATE":
+            return pod
+        if MIRROR in objects.annotations_of(pod):  # never changed, and refused before later plugins have their say
+            await self.validate(attributes)
             return pod
         spec: Object = {**(pod.get("spec") or {})}
         name = spec.get("serviceAccountName") or DEFAULT
