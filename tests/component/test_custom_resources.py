@@ -507,3 +507,19 @@ async def test_a_body_has_to_say_what_it_is(client: Client) -> None:
     assert refused["message"] == said
     refused = await client.post(WIDGETS, {**widget(), "kind": "Gadget"})
     assert refused["message"] == 'Gadget.example.com "a" is invalid: kind: Invalid value: "Gadget": must be Widget'
+
+
+async def test_a_long_list_comes_whole_in_pieces(client: Client) -> None:
+    await client.define(definition())
+    async with asyncio.TaskGroup() as group:
+        for number in range(1_200):
+            group.create_task(client.post(WIDGETS, widget(f"w{number:04}")))
+    answer = await client.ask("GET", WIDGETS)
+    assert answer.stream is not None
+    body = b""
+    while data := await answer.stream.read():
+        body += data
+    listed = orjson.loads(body)
+    assert [item["metadata"]["name"] for item in listed["items"]] == [f"w{number:04}" for number in range(1_200)]
+    assert {item["kind"] for item in listed["items"]} == {"Widget"}
+    assert listed["metadata"]["continue"] == ""

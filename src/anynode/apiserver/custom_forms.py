@@ -43,7 +43,8 @@ class CustomForm(WholeForm):
 
     def join(self, items: Sequence[Item], metadata: Mapping[str, Any]) -> bytes:
         resource = self._resource
-        head = b'{"apiVersion":"%b","items":[' % resource.api_version.encode()
         told = orjson.dumps({"continue": "", **metadata})
-        tail = b'],"kind":"%b","metadata":%b}' % (resource.list_kind.encode(), told)
-        return b"".join([head, b",".join([item.encoded for item in items]), tail])
+        head = b'{"apiVersion":"%b","kind":"%b","metadata":%b,"items":[' % (
+            resource.api_version.encode(), resource.list_kind.encode(), told,
+        )  # fmt: skip
+        return b"".join([head, b",".join([item.encoded for item in items]), b"]}\n"])
