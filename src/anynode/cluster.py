@@ -30,7 +30,7 @@ from anynode.aio.tasks import Supervisor
 from anynode.api.objects import ObjectKey, key_of
 from anynode.api.resources import known
 from anynode.api.wire import User
-from anynode.apiserver.access import AccessSettings
+from anynode.apiserver.access import AccessError, AccessSettings
 from anynode.apiserver.assembly import ApiServerSettings
 from anynode.apiserver.loopback import LoopbackTransport
 from anynode.apiserver.process import ApiServerProcess
@@ -284,7 +284,7 @@ def as_cluster_errors(settings: ClusterSettings) -> Iterator[None]:
     """What the user can mend, as one sentence."""
     try:
         yield
-    except StorageError as error:
+    except (StorageError, AccessError) as error:
         raise ClusterError(str(error)) from error
     except (ssl.SSLError, FileNotFoundError, EncryptionConfigError, etcd.BadAddress) as error:
         raise ClusterError(f"cannot use what was given: {error}") from error

@@ -44,8 +44,40 @@ def access_options(function: F) -> F:
     return function
 
 
+def _parameters() -> list[click.Option]:
+    def carrier() -> None:
+        """Nothing: it carries the options."""
+
+    found: list[click.Option] = vars(access_options(carrier))["__click_params__"]
+    return found
+
+
+def split(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A command's arguments: these options, and the others."""
+    names = {str(each.name) for each in _parameters()}
+    own = {name: value for name, value in given.items() if name in names}
+    return own, {name: value for name, value in given.items() if name not in names}
+
+
+def words(access: dict[str, Any]) -> list[str]:
+    """The words of a command line that say the same."""
+    found = []
+    for each in _parameters():
+        value = access.get(str(each.name))
+        if value and value != each.default:
+            found += [f"{each.opts[0]}={one}" for one in (value if isinstance(value, tuple) else (value,))]
+    return found
+
+
 def access_settings(given: dict[str, Any]) -> Any:
-    """``AccessSettings`` from a command's arguments; raises ``ValueError`` with one sentence."""
+    """``AccessSettings`` from a command's arguments; ends the command with one sentence where they make no sense."""
+    try:
+        return _settings(given)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _settings(given: dict[str, Any]) -> Any:
     import pathlib
 
     from anynode.apiserver.access import AccessSettings

@@ -72,5 +72,5 @@ def command(
 
         with directory.held():
             run_loop(run)
-    except (StateError, ClusterError, ValueError) as error:
+    except (StateError, ClusterError) as error:
         fail(str(error))

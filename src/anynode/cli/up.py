@@ -15,6 +15,8 @@ import click
 
 import anynode
 from anynode.cli import kubeconfig
+from anynode.cli.access_options import access_options, access_settings, split
+from anynode.cli.access_options import words as access_words
 from anynode.cli.options import (
     fail,
     image_option,
@@ -54,6 +56,7 @@ POLL_SECONDS = 0.02
 @click.option("--provider-option", "options", multiple=True, metavar="KEY=VALUE", help="Handed to the provider.")
 @image_option
 @store_options
+@access_options
 @click.option(
     "--snapshot",
     metavar="FILE",
@@ -67,7 +70,8 @@ POLL_SECONDS = 0.02
 @log_options
 def command(detach: bool, merge: bool, quiet: bool, **given: Any) -> None:
     """Start a whole Kubernetes: API server, storage, controllers, scheduler, service proxy and virtual nodes."""
-    start(Wanted(**with_images(given)), detach=detach, merge=merge, quiet=quiet)
+    access, others = split(given)
+    start(Wanted(**with_images(others), access=access), detach=detach, merge=merge, quiet=quiet)
 
 
 def start(wanted: Wanted, *, detach: bool, merge: bool, quiet: bool) -> None:
@@ -108,6 +112,8 @@ class Wanted:
     discard_snapshot: bool
     log_level: str
     log_format: str
+    access: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Who may come in and what is told of it, option by option; none: nothing beside the cluster's own."""
 
     def provider_options(self) -> dict[str, str]:
         """``KEY=VALUE`` options as a dict; raises ``StateError``."""
@@ -129,6 +135,7 @@ class Wanted:
         words += ["--log-level", self.log_level, "--log-format", self.log_format]
         words += [f"--provider-option={option}" for option in self.options]
         words += [f"--{name.replace('_', '-')}={value}" for name, value in self.stored().items() if value]
+        words += access_words(self.access)
         words += ["--snapshot", self.snapshot] if self.snapshot else []
         words += ["--discard-snapshot"] if self.discard_snapshot else []
         if self.data_dir:
@@ -152,6 +159,7 @@ def _foreground(directory: DataDir, wanted: Wanted, *, merge: bool, quiet: bool)
 
     settings = ClusterSettings(
         name=wanted.name,
+        **({"access": access_settings(wanted.access)} if wanted.access else {}),
         data_dir=directory.path,
         ephemeral=wanted.ephemeral,
         host=wanted.host,
