@@ -385,7 +385,10 @@ class EtcdStorage:
 
     @property
     def trouble(self) -> str:
-        return "" if self._connected.is_set() else str(self._unavailable())
+        channel = self._channel
+        if channel is not None and not channel.closed.is_set():
+            return ""
+        return str(self._unavailable("" if channel is None else channel.reason))
 
     def is_stale(self, key: str) -> bool:
         return False
