@@ -42,8 +42,11 @@ GROUPS = (
     ],
     ["extensions-crd", "extensions-cr", "extensions-misc"],
     ["extensions-crd-validation", "extensions-cr-validation"],
+    ["extensions-admission", "extensions-admission-policy", "extensions-webhook-config"],
 )
 FLOORS = {
+    "admission": 23,
+    "admission-policy": 26,
     "apply": 26,
     "authz": 31,
     "cr": 29,
@@ -67,6 +70,7 @@ FLOORS = {
     "update": 34,
     "validation": 149,
     "watch": 21,
+    "webhook-config": 5,
     "write": 22,
 }
 
