@@ -16,7 +16,7 @@ from anynode.api.wire import ApiRequest, ApiResponse
 from anynode.registry.rewind import rewind
 from anynode.registry.watch_cache import ROOT
 from anynode.storage import snapshot
-from anynode.storage.types import Compacted, FutureRevision, Revision, Storage, StorageError, StorageUnavailable
+from anynode.storage.types import Compacted, FutureRevision, Revision, Storage, StorageError, StorageDamaged, StorageUnavailable
 
 SNAPSHOT = "/anynode/v1/snapshot"
 REWIND = "/anynode/v1/rewind"
@@ -60,6 +60,8 @@ class StateRoutes:
             first = await anext(pieces, b"")
         except (Compacted, FutureRevision, StorageUnavailable) as error:
             raise _as_api_error(error) from error
+        except StorageDamaged as error:
+            raise errors.InternalError(f"Internal error occurred: {error}") from error
         return ApiResponse(content_type=MEDIA_TYPE, stream=_Pieces(first, pieces))
 
     async def rewind(self, request: ApiRequest) -> ApiResponse:

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from anynode.registry.watch_cache import ROOT
-from anynode.storage.types import KeyMismatch, Record, Revision, Storage
+from anynode.storage.types import KeyMismatch, Record, Revision, Storage, StorageUnavailable
 
 PAGE = 2_000
 TRIES = 10
@@ -50,6 +50,9 @@ async def restore(
     """Make the state ``wanted``, but for keys that begin with one of ``left_alone``. Raises ``StorageUnavailable``."""
     before = storage.revision
     current = await records_at(storage, before, left_alone=left_alone)
+    for record in (*wanted.values(), *current.values()):
+        if record.damage:
+            raise StorageUnavailable(f"{record.key} cannot be read: {record.damage}")
     changed = [key for key in wanted if key in current and wanted[key].value != current[key].value]
     restored = [key for key in wanted if key not in current]
     deleted = [key for key in current if key not in wanted]

@@ -29,7 +29,9 @@ async def chunks(
     prefix: str = "/",
     about: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncGenerator[bytes, None]:
-    """The snapshot at ``revision`` (now, when None), in pieces. Raises ``Compacted`` or ``FutureRevision``.
+    """The snapshot at ``revision`` (now, when None), in pieces.
+
+    Raises ``Compacted`` or ``FutureRevision``, and ``StorageDamaged`` for a value that cannot be decrypted.
 
     ``about`` stands in the first line, for whoever makes something of it.
 
@@ -44,6 +46,8 @@ async def chunks(
     while True:
         page = await storage.list(prefix, revision=revision, start=start, limit=PAGE)
         for record in page.records:
+            if record.damage:
+                raise StorageDamaged(f"{record.key} cannot be read: {record.damage}")
             gathered += _line(
                 {
                     "key": record.key,

@@ -8,11 +8,12 @@ import pathlib
 
 import pytest
 
-from anynode.storage import secretbox
+from anynode.registry.rewind import restore
+from anynode.storage import secretbox, snapshot
 from anynode.storage.encrypted import EncryptedStorage, resource_of
 from anynode.storage.encryption import EncryptionConfigError, Unreadable, load, read_config
 from anynode.storage.memory import MemoryStorage
-from anynode.storage.types import Compacted, Revision, Storage
+from anynode.storage.types import Compacted, Revision, Storage, StorageDamaged, StorageUnavailable
 from anynode.testing.storage_suite import Listener, Opener, StorageSuite, now
 
 K16, K32 = base64.b64encode(bytes(range(16))).decode(), base64.b64encode(bytes(range(32))).decode()
@@ -153,6 +154,18 @@ async def test_what_nobody_can_read_is_damage_and_no_error() -> None:
         assert found.damage == "no matching prefix found"
         gone = await gcm.delete("/registry/secrets/default/moved")
         assert gone is not None, "what cannot be read can be removed"
+
+
+async def test_no_backup_is_made_of_what_cannot_be_read() -> None:
+    async with MemoryStorage() as inner:
+        await inner.put(KEY, b"k8s:enc:aesgcm:v1:lost:value")
+        storage = EncryptedStorage(inner, load(config(keys("aesgcm", ("k", K32)))))
+        with pytest.raises(StorageDamaged, match=f"{KEY} cannot be read: no matching key"):
+            async for _ in snapshot.chunks(storage):
+                pass
+        with pytest.raises(StorageUnavailable, match="cannot be read"):
+            await restore(storage, {})
+        assert await inner.get(KEY) is not None
 
 
 async def test_a_changed_box_or_padding_is_noticed() -> None:
