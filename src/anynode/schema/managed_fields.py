@@ -155,7 +155,7 @@ def identity(entry: Entry) -> tuple[str, str, str, str]:
 
 def _entry(manager: str, operation: str, api_version: str, time: str, fields: Node, subresource: str) -> Entry:
     entry: Entry = {"manager": manager, "operation": operation, "apiVersion": api_version}
-    if time:
+    if time and subresource != "scale":  # what is told of a Scale to its object has no time
         entry["time"] = time
     entry["fieldsType"] = "FieldsV1"
     entry["fieldsV1"] = fields
