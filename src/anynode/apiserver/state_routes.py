@@ -16,7 +16,15 @@ from anynode.api.wire import ApiRequest, ApiResponse
 from anynode.registry.rewind import rewind
 from anynode.registry.watch_cache import ROOT
 from anynode.storage import snapshot
-from anynode.storage.types import Compacted, FutureRevision, Revision, Storage, StorageError, StorageDamaged, StorageUnavailable
+from anynode.storage.types import (
+    Compacted,
+    FutureRevision,
+    Revision,
+    Storage,
+    StorageDamaged,
+    StorageError,
+    StorageUnavailable,
+)
 
 SNAPSHOT = "/anynode/v1/snapshot"
 REWIND = "/anynode/v1/rewind"
