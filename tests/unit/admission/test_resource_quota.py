@@ -260,3 +260,20 @@ async def test_who_is_cancelled_while_deciding_leaves_the_decision_to_the_next()
         await first
     await stored.create(pod("d"))
     assert stored.used() == {"pods": "3"}
+
+
+async def test_two_servers_on_one_store_never_take_more_than_there_is() -> None:
+    stored = Stored(quota({"pods": "10"}))
+    other = Chain([ResourceQuota(stored.lookup, stored.list, stored.list_in, stored.replace, clock=stored.clock)])
+
+    async def create(chain: Chain, name: str) -> None:
+        obj, user = pod(name), User(name="u")
+        await chain.admit(Attributes(operation="CREATE", resource=PODS, namespace="ns", obj=obj, user=user))
+
+    chains = [stored.chain, other] * 16
+    tasks = asyncio.gather(*(create(chain, f"p{each}") for each, chain in enumerate(chains)), return_exceptions=True)
+    for _ in range(4 * TRIES):
+        await stored.clock.advance(0.1)
+    found = await tasks
+    assert found.count(None) == int(stored.used()["pods"]) == 10
+    assert {type(each) for each in found} == {type(None), Forbidden}
