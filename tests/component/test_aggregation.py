@@ -16,10 +16,12 @@ from anynode.aio.clock import SystemClock
 from anynode.aio.http_message import HttpRequest, HttpResponse
 from anynode.aio.http_server import HttpServer
 from anynode.aio.tls import server_context
+from anynode.api.errors import NotFound
 from anynode.api.objects import Object
 from anynode.api.wire import ApiRequest, ApiResponse, User, parse_query
 from anynode.apiserver.aggregation import FrontProxy
 from anynode.apiserver.assembly import Assembly
+from anynode.apiserver.loopback import LoopbackTransport
 from anynode.security.pki import CertificateAuthority
 from anynode.storage.memory import MemoryStorage
 
@@ -56,6 +58,12 @@ class Backend:
             return HttpResponse(headers=headers, body=orjson.dumps({"paths": paths}))
         if request.path in ("/apis", "/version"):
             return HttpResponse(status=404, headers=headers, body=b"{}")
+        if "watch=true" in request.query_string:
+            events = [{"type": "ADDED", "object": {"metadata": {"name": name}}} for name in ("a", "b")]
+            return HttpResponse(headers=headers, body=b"".join(orjson.dumps(each) + b"\n" for each in events))
+        if request.path.endswith("/gone"):
+            gone = {"kind": "Status", "status": "Failure", "reason": "NotFound", "message": "no", "code": 404}
+            return HttpResponse(status=404, headers=headers, body=orjson.dumps(gone))
         said = {"path": request.path, "query": request.query_string, "method": request.method}
         return HttpResponse(status=201, headers={**headers, "x-said": "so"}, body=orjson.dumps(said))
 
@@ -171,13 +179,30 @@ async def test_requests_go_to_the_server_under_the_users_name(client: Client, ba
         body += data
     assert orjson.loads(body) == {"path": target, "query": "a=b", "method": "POST"}
     assert (answer.status, answer.headers["x-said"]) == (201, "so")
-    (asked,) = backend.asked
+    (asked,) = [each for each in backend.asked if each.method == "POST"]
     assert asked.headers["x-remote-user"] == "admin"
     assert asked.headers["x-remote-group"] == "system:masters, extra, system:authenticated"
     assert asked.headers["x-remote-uid"] == "u1"
     assert asked.headers["x-remote-extra-some%2Fkey".lower()] == "a, b"
     assert "authorization" not in asked.headers
     assert asked.body == b'{"x":1}'
+
+
+async def test_controllers_in_this_process_reach_it_too(client: Client, backend: Backend) -> None:
+    await lead_to(client, backend)
+    await client.ask("POST", SERVICES, api_service(caBundle=backend.bundle))
+    await client.available("Passed")
+    transport = LoopbackTransport(client.assembly.server, ADMIN)
+    path = f"/apis/{GROUP_VERSION}/flunders"
+    made = await transport.send(ApiRequest(method="POST", path=path, obj={"metadata": {"name": "a"}}))
+    assert made.decoded()["path"] == path
+    assert [each.body for each in backend.asked if each.method == "POST"] == [b'{"metadata":{"name":"a"}}']
+    watch = await transport.watch(ApiRequest(method="GET", path=path, query={"watch": ["true"]}))
+    told = [(event.type, event.object["metadata"]["name"]) async for batch in watch for event in batch]
+    assert told == [("ADDED", "a"), ("ADDED", "b")]
+    with pytest.raises(NotFound, match="no"):
+        await transport.send(ApiRequest(method="GET", path=f"{path}/gone"))
+    await transport.close()
 
 
 async def test_what_it_serves_is_told_with_everything_else(client: Client, backend: Backend) -> None:

@@ -16,6 +16,8 @@ import ssl
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import orjson
+
 from anynode.admission.webhooks_client import CallFailed
 from anynode.aio import tls
 from anynode.aio.clock import Clock
@@ -127,7 +129,9 @@ class Aggregation:
             return _refused(503, "service unavailable")
         except ValueError as error:
             return _refused(500, str(error))
-        identity = remote_headers(user)
+        identity, content = remote_headers(user), request.body
+        if request.obj is not None and not content:  # of a client in this process
+            content = orjson.dumps(request.obj)
         try:
             if "upgrade" in request.headers.get("connection", "").lower():
                 headers = _without_identity(proxying.upgrade_headers(request))
@@ -136,7 +140,9 @@ class Aggregation:
                 )
                 return proxying.upgraded(answer, back)
             headers = _without_identity(proxying.forwarded_headers(request))
-            body = await self._client.open(origin, request.method, request.target, headers, request.body, identity)
+            if request.obj is not None:
+                headers.setdefault("content-type", "application/json")
+            body = await self._client.open(origin, request.method, request.target, headers, content, identity)
         except ConnectionError as error:
             return _refused(503, f"error trying to reach service: {error}")
         named = {name.strip().lower() for name in body.headers.get("connection", "").split(",")}
@@ -217,7 +223,8 @@ def unescaped(key: str) -> str:
 
 def _without_identity(headers: Mapping[str, str]) -> dict[str, str]:
     """What a client says of itself must not reach a server that believes the front proxy."""
-    return {name: value for name, value in headers.items() if not name.startswith("x-remote-") and name != "host"}
+    ours = ("x-remote-", "anynode-")
+    return {name: value for name, value in headers.items() if not name.startswith(ours) and name != "host"}
 
 
 def _refused(status: int, text: str) -> ApiResponse:

@@ -150,7 +150,9 @@ class RemoteServices:
         for event in events:
             wake = self._wakes.get(event.item.key)
             if wake is not None:
-                wake.set()
+                before = event.previous
+                if event.deleted or before is None or before.object.get("spec") != event.item.object.get("spec"):
+                    wake.set()
             elif not event.deleted:
                 self._note(event.item.object)
 

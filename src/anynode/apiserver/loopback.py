@@ -11,6 +11,8 @@ import collections
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
+import orjson
+
 from anynode.aio.tasks import Owned
 from anynode.api.errors import ApiError, from_status
 from anynode.api.wire import ApiRequest, ApiResponse, ByteReader, ByteStream, User, WatchEvent, WatchSource
@@ -61,6 +63,33 @@ class LoopbackWatch:
         self.end()
 
 
+class StreamedWatch:
+    """A watch that another server answers: its lines, decoded."""
+
+    def __init__(self, stream: ByteReader) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[WatchEvent]]:
+        rest = b""
+        while data := await self._stream.read():
+            *lines, rest = (rest + data).split(b"\n")
+            batch = [_event(line) for line in lines if line.strip()]
+            if batch:
+                yield batch
+
+    async def close(self) -> None:
+        await self._stream.close()
+
+
+def _event(line: bytes) -> WatchEvent:
+    """Raises ``ConnectionError`` for what is no watch event."""
+    try:
+        said = orjson.loads(line)
+        return WatchEvent(said["type"], obj=said["object"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConnectionError(f"the server sent no watch event: {line[:200]!r}") from error
+
+
 class LoopbackTransport:
     """A ``client.transport.Transport`` for a server in this process, acting as ``user``."""
 
@@ -77,6 +106,8 @@ class LoopbackTransport:
         request.headers = {**request.headers, IN_PROCESS: "1"}
         response = await self._server.handle(request)
         if response.status >= 400:
+            if response.stream is not None:
+                response.body, response.stream = await _all_of(response.stream), None
             raise _refusal(response)
         return response
 
@@ -86,8 +117,10 @@ class LoopbackTransport:
             response.body, response.stream = await _all_of(response.stream), None
         return response
 
-    async def watch(self, request: ApiRequest) -> LoopbackWatch:
+    async def watch(self, request: ApiRequest) -> LoopbackWatch | StreamedWatch:
         response = await self._ask(request)
+        if response.stream is not None:
+            return StreamedWatch(response.stream)
         if response.watch is None:
             raise ValueError("the request asks for no watch")
         return LoopbackWatch(response.watch)
