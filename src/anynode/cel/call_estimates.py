@@ -15,8 +15,7 @@ from anynode.cel.cost import MOST, UNKNOWN, Cost, fixed
 from anynode.cel.syntax import Literal, Node
 from anynode.cel.types import Kind, Type
 
-Path = tuple[str, ...]
-Sized = Callable[[Path, Type], Cost | None]
+Sized = Callable[[tuple[str, ...], Type], Cost | None]
 Found = tuple[Cost, Cost | None]
 _ONE = Cost(1, 1)
 _TRAVERSAL = 0.1
@@ -37,6 +36,36 @@ _CHEAP_TO_COMPARE = frozenset(
         types.PATH_CHECK.name, types.GROUP_CHECK.name, types.RESOURCE_CHECK.name, types.DECISION.name,
     }
 )  # fmt: skip
+
+
+class Path:
+    """Where a value comes from: a variable, then fields and ``@items``, ``@keys``, ``@values``.
+
+    Two paths grown from one share their memory as Go's slices do, so a later one can change what an earlier one says:
+    upstream's estimates, by which definitions are refused, depend on it.
+    """
+
+    __slots__ = ("_length", "_steps")
+
+    def __init__(self, steps: list[str], length: int) -> None:
+        self._steps = steps
+        self._length = length
+
+    @staticmethod
+    def of(name: str) -> Path:
+        return Path([name], 1)
+
+    def read(self) -> tuple[str, ...]:
+        return tuple(self._steps[: self._length])
+
+    def then(self, step: str) -> Path:
+        """The path one step further; the step is written behind this one's while there is room."""
+        length = self._length
+        steps = self._steps
+        if length == len(steps):
+            steps = [*steps, *([""] * max(length, 1))]
+        steps[length] = step
+        return Path(steps, length + 1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,7 +124,7 @@ def _sorted(overload: str, size: Cost) -> Found:
 
 
 def _or_sized(part: Part, sized: Sized) -> Cost:
-    return part.size or sized(part.path, part.type) or UNKNOWN
+    return part.size or sized(part.path.read(), part.type) or UNKNOWN
 
 
 def library(function: str, overload: str, target: Part | None, args: Sequence[Part], sized: Sized) -> Found | None:
@@ -130,7 +159,8 @@ def _elements(_overload: str, target: Part | None, _args: Sequence[Part], sized:
 
 
 def _element_size(target: Part, element: Type, sized: Sized) -> Cost:
-    return (sized((*target.path, "@items"), element) if target.path else None) or UNKNOWN
+    path = target.path.read()
+    return (sized((*path, "@items"), element) if path else None) or UNKNOWN
 
 
 def _first(*, factor: float = _TRAVERSAL, result: bool = False) -> Callable[..., Found | None]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from anynode.cel import call_estimates
-from anynode.cel.call_estimates import Part
+from anynode.cel.call_estimates import Part, Path
 from anynode.cel.cost import MOST, UNKNOWN, Cost, fixed
 from anynode.cel.syntax import (
     ACCUMULATOR,
@@ -27,9 +27,9 @@ from anynode.cel.syntax import (
 )
 from anynode.cel.types import Kind, Type, is_scalar
 
-Path = tuple[str, ...]
 Sizer = Callable[[Sequence[str], Type], int | None]
 _ZERO, _ONE = Cost(0, 0), Cost(1, 1)
+_NOWHERE = Path([], 0)
 _SELECTED = frozenset({Kind.MAP, Kind.STRUCT, Kind.TYPE_PARAM})
 
 
@@ -69,7 +69,7 @@ class Estimator:
             return _ZERO
         if isinstance(node, Ident):
             local = self._local(node.name)
-            self._paths[id(node)] = (node.name,) if local is None else local.path
+            self._paths[id(node)] = Path.of(node.name) if local is None else local.path
             return _ONE
         if isinstance(node, Select):
             return self._select(node)
@@ -102,18 +102,18 @@ class Estimator:
             local = self._local(node.name)
             if local is not None:
                 return local.path
-        return self._paths.get(id(node), ())
+        return self._paths.get(id(node), _NOWHERE)
 
     def _select(self, node: Select) -> Cost:
         if node.resolved:
-            self._paths[id(node)] = (node.resolved,)
+            self._paths[id(node)] = Path.of(node.resolved)
             return _ONE
         total = self.cost(node.operand)
         if node.test:
             return total
         if node.operand.type.kind in _SELECTED:
             total = total.add(_ONE)
-        self._paths[id(node)] = (*self._path(node.operand), node.field)
+        self._paths[id(node)] = self._path(node.operand).then(node.field)
         return total
 
     def size(self, node: Node) -> Cost | None:
@@ -124,7 +124,7 @@ class Estimator:
         found = _written_size(node)
         if found is not None:
             return found
-        found = self.sized(self._path(node), node.type)
+        found = self.sized(self._path(node).read(), node.type)
         if found is not None:
             self._sizes[id(node)] = found
             return found
@@ -136,7 +136,7 @@ class Estimator:
                 return local.size
         return None
 
-    def sized(self, path: Path, of: Type) -> Cost | None:
+    def sized(self, path: tuple[str, ...], of: Type) -> Cost | None:
         """What the caller knows of a path."""
         if self._sizer is None or not path:
             return None
@@ -216,7 +216,7 @@ class Estimator:
                 entries = self._entry_sizes(node.args[0])
                 result = None if entries is None else entries.value
                 step = "@items" if overload == "index_list" else "@values"
-                self._paths[id(node)] = (*self._path(node.args[0]), step)
+                self._paths[id(node)] = self._path(node.args[0]).then(step)
             if result is None:
                 result = self.size(node)
         self._set_size(node, result)
@@ -224,8 +224,8 @@ class Estimator:
 
     def _part(self, node: Node) -> Part:
         path = self._path(node)
-        if path and path[0] in (ACCUMULATOR, "__result__"):
-            path = ()
+        if path.read()[:1] in ((ACCUMULATOR,), ("__result__",)):
+            path = _NOWHERE
         return Part(node, node.type, path, self.size(node))
 
     def _overload(
@@ -291,14 +291,11 @@ class Estimator:
         key = None if entries is None else entries.key
         value = None if entries is None else entries.value
         if node.variable2:
-            step = "@indices" if of_list else "@keys"
-            if len(path) & (len(path) - 1):  # upstream's two paths share memory then, and the second one wins
-                step = "@items" if of_list else "@values"
-            self._push(node.variable, _Local((*path, step), key, None))
-            self._push(node.variable2, _Local((*path, "@items" if of_list else "@values"), value, None))
+            self._push(node.variable, _Local(path.then("@indices" if of_list else "@keys"), key, None))
+            self._push(node.variable2, _Local(path.then("@items" if of_list else "@values"), value, None))
         else:
             step = "@items" if of_list else "@keys"
-            self._push(node.variable, _Local((*path, step), value if of_list else key, None))
+            self._push(node.variable, _Local(path.then(step), value if of_list else key, None))
 
     def _bind(self, node: Comprehension) -> Cost:
         total = self.cost(node.range).add(self.cost(node.init))
