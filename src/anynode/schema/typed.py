@@ -169,6 +169,17 @@ def _quantity(value: Any, _: list[str]) -> Any:
     return value if printed == value else printed
 
 
+_CORE = "io.k8s.api.core.v1."
+
+
+def _amount(value: Any, unknown: list[str]) -> Any:
+    """A quantity of a resource: of less than thousandths nothing is kept, which defaulting upstream rounds up."""
+    printed = _quantity(value, unknown)
+    if printed.__class__ is str and (printed[-1:] in ("u", "n") or "e-" in printed):
+        return str(formats.Quantity.parse(printed).rounded_up(-3))
+    return printed
+
+
 def _moment(canonical: Callable[[str], str]) -> Checker:
     def check(value: Any, _: list[str]) -> Any:
         if value.__class__ is not str:
@@ -344,7 +355,8 @@ class Compiled:
             info = self._types[name]
             found = self._structs[name] = _Struct(info.short_name, info.go_type)
             for field in info.fields.values():
-                found.slots[field.name] = self._slot(field)
+                listed = field.go_type == "v1.ResourceList" and name.startswith(_CORE)
+                found.slots[field.name] = self._slot(field, _amount if listed else None)
             found.fill = self.empty(name)
             found.fill_names = frozenset(found.fill)
         return found
@@ -397,14 +409,14 @@ class Compiled:
             else:
                 self._one(field, keep=True)(each, [])
 
-    def _slot(self, field: Field) -> tuple[type | None, Checker]:
+    def _slot(self, field: Field, amount: Checker | None = None) -> tuple[type | None, Checker]:
         keep = field.pointer or not field.omitempty
         if field.name == "managedFields":
             return None, _managed_fields  # an empty list is an order to forget them, so it has to stay
         if not field.shape:
             plain = {"s": str, "b": bool}.get(field.kind)
             return plain, self._one(field, keep)
-        element = self._one(field, keep=True)
+        element = amount or self._one(field, keep=True)
         plain_element = str if field.kind == "s" else None
         zero = _zero(field, self) if field.kind != "m" else None
         if field.shape == "M":
