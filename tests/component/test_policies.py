@@ -312,3 +312,68 @@ async def test_who_lets_a_policy_read_must_be_able_to_read(client: Client) -> No
     refused = (await client.ask("POST", f"{GROUP}/validatingadmissionpolicybindings", body, ann)).decoded()
     assert 'does not have "get" permission on the object referenced by paramRef' in refused["message"]
     await client.make(f"{GROUP}/validatingadmissionpolicybindings", body)
+
+
+WIDGETS = "/apis/stable.example.com/{}/namespaces/default/widgets"
+
+
+async def widgets(client: Client) -> None:
+    """A custom resource in two versions with a schema."""
+    properties = {
+        "spec": {
+            "type": "object",
+            "properties": {
+                "size": {"type": "integer", "default": 1},
+                "tags": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"},
+            },
+        }
+    }
+    schema = {"openAPIV3Schema": {"type": "object", "properties": properties}}
+    versions = [{"name": name, "served": True, "storage": name == "v1", "schema": schema} for name in ("v1", "v1beta1")]
+    names = {"plural": "widgets", "kind": "Widget"}
+    spec = {"group": "stable.example.com", "scope": "Namespaced", "names": names, "versions": versions}
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    await client.make(path, {"metadata": {"name": "widgets.stable.example.com"}, "spec": spec})
+    for _ in range(200):
+        if (await client.ask("GET", WIDGETS.format("v1"))).status == 200:
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("the definition is not served")
+
+
+def widget(version: str = "v1", **spec: Any) -> Object:
+    return {"apiVersion": f"stable.example.com/{version}", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec}
+
+
+async def test_policies_see_custom_resources_in_the_version_they_name(client: Client) -> None:
+    await widgets(client)
+    expression = "object.apiVersion == 'stable.example.com/v1' && request.requestKind.version != request.kind.version"
+    constraints = match("widgets", group="stable.example.com")
+    await client.policy({"expression": f"!({expression})", "message": "seen as v1"}, matchConstraints=constraints)
+    await client.bind()
+    refused = (await client.ask("POST", WIDGETS.format("v1beta1"), widget("v1beta1"))).decoded()
+    assert refused["message"].endswith("denied request: seen as v1")
+    await client.make(WIDGETS.format("v1"), widget())
+
+
+async def test_custom_resources_are_merged_defaulted_and_typed(client: Client) -> None:
+    await widgets(client)
+    constraints = match("widgets", group="stable.example.com")
+    text = "Object{spec: Object.spec{tags: ['b']}}"
+    mutation = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": text}}
+    await client.mutating(mutation, matchConstraints=constraints)
+    made = await client.make(WIDGETS.format("v1"), widget(tags=["a"]))
+    assert made["spec"] == {"size": 1, "tags": ["a", "b"]}
+    await client.policy({"expression": "object.spec.size > 'x'"}, matchConstraints=constraints)
+    (warning,) = (await status_of(client))["status"]["typeChecking"]["expressionWarnings"]
+    assert warning["warning"].startswith("stable.example.com/v1, Kind=Widget: ERROR:")
+
+
+async def test_custom_resources_are_parameters(client: Client) -> None:
+    await widgets(client)
+    await client.make(WIDGETS.format("v1"), widget(size=2))
+    kind = {"apiVersion": "stable.example.com/v1", "kind": "Widget"}
+    await client.policy({"expression": "size(object.data) < params.spec.size"}, paramKind=kind)
+    await client.bind(paramRef={"selector": {}, "parameterNotFoundAction": "Deny"})
+    await client.make(MAPS, config_map(x="1"))
+    assert (await client.ask("POST", MAPS, config_map("b", x="1", y="2"))).status == 422
