@@ -71,6 +71,7 @@ from anynode.registry.services import ServiceStore
 from anynode.registry.shared_services import SharedServiceStore
 from anynode.registry.signing_requests import SigningRequestStore
 from anynode.registry.store import Ownership, ResourceStore, Shape, Write
+from anynode.registry.volumes import VolumeStore
 from anynode.registry.watch_cache import ResourceCache, WatchCache
 from anynode.schema import types as type_table
 from anynode.schema.kinds.catalogue import rules_of
@@ -86,6 +87,7 @@ UNSTORED = frozenset({("", "bindings"), ("", "componentstatuses")})
 REVIEWS = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
 RBAC_KINDS = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
 STORES: Mapping[str, type[ResourceStore]] = {
+    "persistentvolumes": VolumeStore,
     "namespaces": NamespaceStore,
     "certificatesigningrequests.certificates.k8s.io": SigningRequestStore,
     "customresourcedefinitions.apiextensions.k8s.io": DefinitionStore,

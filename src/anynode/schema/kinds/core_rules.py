@@ -370,6 +370,8 @@ def validate_new_event_update(new: Object, old: Object) -> list[FieldError]:
             value = ""
         if field == "regarding" or (field == "related" and value is not None):
             value = internal("ObjectReference", value)
+        elif shown == "source":
+            value = {"Component": (value or {}).get("component", ""), "Host": (value or {}).get("host", "")}
         if metadata.validate_immutable(new.get(field), old.get(field), FieldPath(shown)):
             errors.append(invalid(FieldPath(shown), value, metadata.IMMUTABLE))
     return errors
