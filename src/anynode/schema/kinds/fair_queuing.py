@@ -1,7 +1,7 @@
 """Flow schemas and priority levels.
 
 Source: kubernetes ``pkg/apis/flowcontrol/validation/validation.go``, ``pkg/apis/flowcontrol/v1/defaults.go``,
-``pkg/registry/flowcontrol/*/strategy.go``, 1.36. The fixed contents of the mandatory objects are not compared.
+``pkg/registry/flowcontrol/*/strategy.go``, 1.36.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from anynode.api.objects import Object, meta
 from anynode.schema import metadata
 from anynode.schema.fields import FieldError, FieldPath, duplicate, forbidden, invalid, not_supported, required
 from anynode.schema.kinds import strategy
+from anynode.schema.kinds.fair_queuing_fixed import fixed_level_errors, fixed_schema_errors
 from anynode.schema.rules import KindRules
 
 _SPEC = FieldPath("spec")
@@ -51,7 +52,7 @@ def validate_schema(schema: Object) -> list[FieldError]:
         errors.append(required(path, "must reference a priority level"))
     for at, rule in enumerate(spec.get("rules") or ()):
         errors += _validate_rule(rule, _SPEC.child("rules").index(at))
-    return errors + validate_conditions(schema, schema)
+    return errors + fixed_schema_errors(schema) + validate_conditions(schema, schema)
 
 
 def validate_conditions(new: Object, _old: Object) -> list[FieldError]:
@@ -228,7 +229,7 @@ def validate_level(level: Object) -> list[FieldError]:
             errors += _validate_limited(limited, _SPEC.child("limited"))
     else:
         errors.append(not_supported(_SPEC.child("type"), kind, ("Exempt", "Limited")))
-    return errors + validate_conditions(level, level)
+    return errors + fixed_level_errors(level) + validate_conditions(level, level)
 
 
 def _validate_shares(part: Object, path: FieldPath) -> list[FieldError]:
