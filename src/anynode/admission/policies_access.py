@@ -78,7 +78,8 @@ class PolicyParamAccess(Plugin):
         if policy is None:
             why = f"unable to get policy {name} to determine minimum required permissions and {lacks} {everything}"
         elif not resolved:
-            said = f"&ParamKind{{APIVersion:{kind.get('apiVersion')},Kind:{kind.get('kind')},}}"
+            named = kind or {}
+            said = f"&ParamKind{{APIVersion:{named.get('apiVersion')},Kind:{named.get('kind')},}}"
             why = (
                 f"unable to resolve paramKind {said} to determine minimum required permissions and {lacks} {everything}"
             )

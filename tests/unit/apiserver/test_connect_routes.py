@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from anynode.apiserver.connect_routes import is_port, is_proxyable
+from anynode.api.objects import Object
+from anynode.api.wire import ApiRequest
+from anynode.apiserver.connect_routes import connect_options, is_port, is_proxyable
 
 
 @pytest.mark.parametrize(
@@ -33,3 +37,17 @@ def test_only_where_a_pod_may_be(address: str, allowed: bool) -> None:
 )
 def test_a_port_is_one_that_can_be_dialed(text: str, allowed: bool) -> None:
     assert is_port(text) is allowed
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "options"),
+    [
+        ("PodExecOptions", {"stdin": ("true",), "tty": ("false",), "command": ("sh",)}, {"stdin": True, "command": ["sh"]}),
+        ("PodAttachOptions", {"stdout": ("1",), "container": ("c",), "command": ("x",)}, {"stdout": True, "container": "c"}),
+        ("PodPortForwardOptions", {"ports": ("80,81", "x")}, {"ports": [80, 81]}),
+        ("PodProxyOptions", {}, {"path": "/a/b"}),
+    ],
+)  # fmt: skip
+def test_admission_is_told_what_the_query_says(kind: str, query: dict[str, Sequence[str]], options: Object) -> None:
+    request = ApiRequest(method="POST", path="/api/v1/namespaces/n/pods/p/proxy/a/b", query=query)
+    assert connect_options(request, kind) == options
