@@ -79,7 +79,7 @@ def _plain(value: Any) -> Any:
 
 
 def _schema_in_go(spec: Object) -> Object:
-    method, rules = spec.get("distinguisherMethod"), spec.get("rules") or []  # an empty list is not kept apart from none
+    method, rules = spec.get("distinguisherMethod"), spec.get("rules") or []  # none and empty are stored alike
     return {
         "PriorityLevelConfiguration": _named(spec.get("priorityLevelConfiguration") or {}),
         "MatchingPrecedence": spec.get("matchingPrecedence") or 0,
