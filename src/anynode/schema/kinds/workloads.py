@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from anynode.api.formats import Quantity
 from anynode.api.objects import Object, meta
 from anynode.schema import metadata
 from anynode.schema.fields import FieldPath
@@ -159,6 +160,23 @@ def _update_warnings(new: Object, old: Object) -> Sequence[str]:
     return () if same else _template_warnings(new)
 
 
+def _stateful_warnings(stateful_set: Object, below: str) -> list[str]:
+    """``below``: what upstream says of a claim's path behind its index."""
+    spec = stateful_set.get("spec") or {}
+    found: list[str] = []
+    for at, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
+        asked = (claim.get("spec") or {}).get("resources") or {}
+        for side in ("requests", "limits"):
+            amount = (asked.get(side) or {}).get("storage")
+            if amount is not None and Quantity.parse(amount).milli_value() % 1000:
+                where = f"spec.volumeClaimTemplates[{at}]{below}.resources.{side}[storage]"
+                found.append(f'{where}: fractional byte value "{amount}" is invalid, must be an integer')
+    if (spec.get("revisionHistoryLimit") or 0) < 0:
+        text = "a negative value retains all historical revisions; a value >= 0 is recommended"
+        found.append(f"spec.revisionHistoryLimit: {text}")
+    return found
+
+
 def _default_revision(revision: Object) -> Object:
     return revision if revision.get("revision") is not None else {**revision, "revision": 0}
 
@@ -235,8 +253,8 @@ STATEFUL_SET = KindRules(
     validate=workload_rules.validate_stateful_set,
     validate_update=workload_rules.validate_stateful_set_update,
     validate_status=workload_rules.validate_stateful_set_status,
-    warnings=_warnings,
-    update_warnings=_update_warnings,
+    warnings=lambda obj: [*_warnings(obj), *_stateful_warnings(obj, "")],
+    update_warnings=lambda new, old: [*_update_warnings(new, old), *_stateful_warnings(new, ".Spec")],
     valid_name=metadata.label_name,
     default=default_stateful_set,
     prepare_create=_create_stateful_set,
