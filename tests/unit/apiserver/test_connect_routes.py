@@ -42,8 +42,8 @@ def test_a_port_is_one_that_can_be_dialed(text: str, allowed: bool) -> None:
 @pytest.mark.parametrize(
     ("kind", "query", "options"),
     [
-        ("PodExecOptions", {"stdin": ("true",), "tty": ("false",), "command": ("sh",)}, {"stdin": True, "command": ["sh"]}),
-        ("PodAttachOptions", {"stdout": ("1",), "container": ("c",), "command": ("x",)}, {"stdout": True, "container": "c"}),
+        ("PodExecOptions", {"stdin": ("1",), "tty": ("0",), "command": ("sh",)}, {"stdin": True, "command": ["sh"]}),
+        ("PodAttachOptions", {"container": ("c",), "command": ("x",)}, {"container": "c"}),
         ("PodPortForwardOptions", {"ports": ("80,81", "x")}, {"ports": [80, 81]}),
         ("PodProxyOptions", {}, {"path": "/a/b"}),
     ],
