@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 CONFIRM_SECONDS = 60.0
 POLL_SECONDS = 0.1
+AGAIN_SECONDS = 1.0
 _RETRY = Backoff(first_seconds=0.1, most_seconds=60)
 _STEPS = 20
 """Statuses written in a row for one definition; it takes four."""
@@ -133,8 +134,15 @@ class Definitions:
             return False  # deleted or changed meanwhile: that is noted too
         except ApiError as error:
             logger.warning("the status of a definition was not written", extra={"crd": name}, exc_info=error)
+            self._tasks.start(f"status of {name}", lambda: self._again(name))
             return False
         return True
+
+    async def _again(self, name: str) -> None:
+        """Look at the definition once more, later."""
+        await self._clock.sleep(AGAIN_SECONDS)
+        self._pending[name] = None
+        self._wake.set()
 
     # --- deletion
 

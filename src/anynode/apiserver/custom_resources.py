@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from anynode.aio.backoff import Backoff
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
+from anynode.api.errors import InternalError
 from anynode.api.objects import Object, get_path, meta
 from anynode.api.resources import GroupVersion
 from anynode.apiserver import custom_discovery, custom_forms
@@ -39,6 +40,7 @@ from anynode.registry.store import ResourceStore
 from anynode.registry.watch_cache import ResourceCache, WatchCache
 from anynode.schema.custom.custom_type import CustomType
 from anynode.schema.custom.openapi import Published
+from anynode.schema.custom.structural import StructuralError
 from anynode.storage.types import Storage
 
 _AGAIN = Backoff(first_seconds=1, most_seconds=30)
@@ -200,7 +202,11 @@ class CustomResources:
             entry = self._entries[name] = Entry(crd, Schemas(crd))
         found = entry.versions.get(version)
         if found is None:
-            found = entry.versions[version] = self._built(entry, version)
+            try:
+                found = entry.versions[version] = self._built(entry, version)
+            except StructuralError as error:  # stored before such schemas were refused
+                said = "Internal error occurred: error resolving resource"
+                raise InternalError(said, details={"causes": [{"message": "error resolving resource"}]}) from error
         return found
 
     def _built(self, entry: Entry, version: str) -> Served:
