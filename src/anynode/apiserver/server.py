@@ -601,9 +601,7 @@ def _in_media(response: ApiResponse, accepted: Accepted) -> ApiResponse:
         response.content_type = negotiation.PROTOBUF
     if accepted.media_type == negotiation.YAML:
         body = long_lists.in_yaml(orjson.loads(response.encoded()))
-        return ApiResponse(
-            status=response.status, headers=response.headers, content_type=negotiation.YAML, body=body
-        )
+        return ApiResponse(status=response.status, headers=response.headers, content_type=negotiation.YAML, body=body)
     return response
 
 

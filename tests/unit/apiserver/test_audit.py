@@ -80,7 +80,7 @@ def test_the_first_rule_decides_and_stages_add_up() -> None:
     )
     assert found.verdict(ANN, PODS).level is Level.NONE
     verdict = found.verdict(ADMIN, PODS)
-    assert (verdict.level, verdict.omit_stages) == (Level.REQUEST, {"Panic", "RequestReceived"})
+    assert (verdict.level, verdict.omit_stages) == (Level.REQUEST, frozenset({"Panic", "RequestReceived"}))
 
 
 @pytest.mark.parametrize(

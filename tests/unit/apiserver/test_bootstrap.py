@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from anynode.aio.clock import SystemClock
+from anynode.api.objects import Object
 from anynode.api.wire import ApiRequest, User
 from anynode.apiserver.assembly import Assembly
 from anynode.apiserver.bootstrap import completed_rights
@@ -35,7 +36,7 @@ def test_missing_rules_and_subjects() -> None:
 async def test_a_second_start_mends_what_was_taken_away_unless_somebody_took_it_over() -> None:
     async with MemoryStorage() as storage:
 
-        async def started(*changes: tuple[str, object]) -> list[object]:
+        async def started(*changes: tuple[str, Object | None]) -> list[object]:
             async with Assembly(storage, clock=SystemClock(), random=random.Random(1)) as assembly:
                 found: list[object] = []
                 for name, change in changes:
