@@ -33,7 +33,10 @@ MAIN: Mapping[str, str] = {
 """Kind -> the parts: ``U`` metadata as a change, ``A`` metadata alone, ``u`` and ``a`` the same without names of
 finalizers, ``*`` the kind's own rules, of which ``V`` are those for the object alone and ``I`` the others."""
 STATUS: Mapping[str, str] = {
-    **{"StatefulSet": "*U", "PodDisruptionBudget": "*", "CronJob": "*", "Lease": "u*"},
+    "StatefulSet": "*U",
+    "PodDisruptionBudget": "*",
+    "CronJob": "*",
+    "Lease": "u*",
     **dict.fromkeys(("CustomResourceDefinition", "APIService"), "u*"),
 }
 JUDGED_APART = frozenset({"PodDisruptionBudget", "Event"})

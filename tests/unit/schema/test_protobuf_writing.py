@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
+from tests.unit.schema.test_protobuf_kinds import KINDS, made
 
 from anynode.schema import protobuf_writing, types
 from anynode.schema.decode import check_fields, decode_protobuf
-from tests.unit.schema.test_protobuf_kinds import KINDS, made
 
 TYPES = types.builtin()
 
