@@ -53,10 +53,17 @@ def _pruned(value: Any, node: Structural | None, path: str, findings: _Findings)
         if None in value:
             findings.nulls = True
         return value if all(one is other for one, other in zip(new, value, strict=True)) else new
-    return value
+    return _whole(value, node) if value.__class__ is float else value
 
 
 _DEEP = frozenset({dict, list})
+_EXACT = 2**53
+
+
+def _whole(value: float, node: Structural | None) -> float:
+    """A number of an integer's field without the ``.0`` it may have come with: that is how Go writes it."""
+    is_whole = node is not None and node.type == "integer" and value.is_integer() and abs(value) < _EXACT
+    return int(value) if is_whole else value
 
 
 def _pruned_dict(value: Object, node: Structural | None, path: str, findings: _Findings) -> Object:
@@ -87,6 +94,9 @@ def _pruned_dict(value: Object, node: Structural | None, path: str, findings: _F
                 result[key] = new
         elif item is None:
             findings.nulls = True
+        elif item.__class__ is float and item.is_integer():
+            result = dict(value) if result is None else result
+            result[key] = _whole(item, inner)
     return value if result is None else result
 
 

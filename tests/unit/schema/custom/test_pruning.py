@@ -120,3 +120,18 @@ def test_embedded_metadata_is_refused_or_dropped() -> None:
     unknown: list[str] = []
     coerced({"spec": {"pod": {"metadata": {"x": 1}}}}, SCHEMA, "", unknown, lenient=False)
     assert unknown == ["spec.pod.metadata.x"]
+
+
+def test_whole_numbers_of_integer_fields_lose_their_fraction() -> None:
+    schema = structural(
+        {
+            "type": "object",
+            "properties": {
+                "i": {"type": "integer"},
+                "f": {"type": "number"},
+                "l": {"type": "array", "items": {"type": "integer"}},
+            },
+        }
+    )
+    found, _ = pruned({"i": 1.0, "f": 1.0, "l": [2.0, 2.5, 1e20]}, schema, whole=False)
+    assert repr(found) == repr({"i": 1, "f": 1.0, "l": [2, 2.5, 1e20]})
