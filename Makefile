@@ -19,10 +19,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-cache
 
 unit: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -rs
 
 e2e: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q tests/e2e
+	$(BIN)/python -m pytest -q -rs tests/e2e
 
 soak: $(VENV)/.installed-dev
 	ANYNODE_SOAK_SECONDS=$${SECONDS:-600} $(BIN)/python -m pytest -q tests/e2e/test_replicas.py
@@ -44,6 +44,13 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+# Debian's etcd beside the interpreter, without root; where it cannot be had, the tests that need it say so and skip.
+$(VENV)/.etcd: | $(VENV)/bin/python
+	@command -v etcd >/dev/null || ( mkdir -p $(VENV)/etcd && cd $(VENV)/etcd && \
+	  timeout 60 apt-get download -q etcd-server && dpkg-deb -x etcd-server_*.deb . && rm etcd-server_*.deb && \
+	  ln -sf ../etcd/usr/bin/etcd ../bin/etcd ) >/dev/null 2>&1 || true
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml $(VENV)/.etcd | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
 	@touch $@ $(VENV)/.installed

@@ -15,7 +15,7 @@ from anynode.storage.etcd import EtcdSettings, EtcdStorage
 from anynode.storage.memory import MemoryStorage
 from anynode.storage.sqlite import SqliteStorage
 from anynode.storage.types import Storage
-from anynode.testing.etcd_server import EtcdServer
+from anynode.testing.etcd_server import MISSING, EtcdServer, etcd_program
 from anynode.testing.watch_suite import watch_machine
 
 
@@ -38,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
         yield running
 
 
-@pytest.mark.skipif(shutil.which("etcd") is None, reason="needs etcd")
+@pytest.mark.skipif(etcd_program() is None, reason=MISSING)
 def test_etcd_watched(server: EtcdServer) -> None:
     def opened(directory: pathlib.Path) -> contextlib.AbstractAsyncContextManager[Storage]:
         prefix = f"/{hashlib.sha1(str(directory.parent).encode()).hexdigest()}"

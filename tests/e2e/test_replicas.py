@@ -11,7 +11,6 @@ import contextlib
 import os
 import pathlib
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,11 +27,11 @@ from anynode.api.resources import known
 from anynode.client.api_client import ApiClient
 from anynode.client.config import ClientConfig, ConfigError
 from anynode.client.http import HttpTransport
-from anynode.testing.etcd_server import EtcdServer, free_ports
+from anynode.testing.etcd_server import MISSING, EtcdServer, etcd_program, free_ports
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(shutil.which("etcd") is None, reason="needs etcd"),
+    pytest.mark.skipif(etcd_program() is None, reason=MISSING),
 ]
 
 CONFIG_MAPS, SERVICES = known("configmaps"), known("services")

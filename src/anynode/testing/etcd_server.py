@@ -1,19 +1,27 @@
 """A real etcd on loopback for tests: started, killed and started again on the same data.
 
-Needs the ``etcd`` program (Debian: ``etcd-server``).
+Needs the ``etcd`` program: beside the interpreter or on the PATH (Debian: ``etcd-server``).
 """
 
 from __future__ import annotations
 
 import pathlib
+import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 READY_SECONDS = 20.0
+MISSING = "needs the program etcd (Debian: apt-get install etcd-server)"
+
+
+def etcd_program() -> str | None:
+    """Where etcd is: in this virtual environment or on the PATH; None where it is not installed."""
+    return shutil.which("etcd", path=str(pathlib.Path(sys.executable).parent)) or shutil.which("etcd")
 
 
 class EtcdServer:
@@ -35,11 +43,14 @@ class EtcdServer:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Return when it accepts connections."""
+        """Return when it accepts connections. RuntimeError where it does not start."""
+        program = etcd_program()
+        if program is None:
+            raise RuntimeError(MISSING)
         peer = f"http://127.0.0.1:{self._peer_port}"
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = [
-            "etcd", "--data-dir", str(self._directory / "data"), "--listen-client-urls", self.url,
+            program, "--data-dir", str(self._directory / "data"), "--listen-client-urls", self.url,
             "--advertise-client-urls", self.url, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
             "--initial-cluster", f"default={peer}", "--log-level", "error",
             *(() if self._sync else ("--unsafe-no-fsync",)),

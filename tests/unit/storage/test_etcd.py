@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
-import shutil
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -18,10 +17,10 @@ from anynode.security.pki import CertificateAuthority
 from anynode.storage import etcd_messages
 from anynode.storage.etcd import BadAddress, EtcdSettings, EtcdStorage, address_of
 from anynode.storage.types import Compacted, Revision, Storage, StorageUnavailable
-from anynode.testing.etcd_server import EtcdServer
+from anynode.testing.etcd_server import MISSING, EtcdServer, etcd_program
 from anynode.testing.storage_suite import Listener, Opener, StorageSuite, now, storage_machine
 
-pytestmark = pytest.mark.skipif(shutil.which("etcd") is None, reason="needs etcd")
+pytestmark = pytest.mark.skipif(etcd_program() is None, reason=MISSING)
 
 
 @pytest.fixture(scope="module")
