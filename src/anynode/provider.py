@@ -21,7 +21,7 @@ import enum
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from anynode.api.objects import Object, Uid
 from anynode.api.wire import ByteReader, ByteStream
@@ -319,7 +319,3 @@ class ContainerUsage:
 @runtime_checkable
 class Stats(Protocol):
     async def stats(self, uid: Uid) -> Sequence[ContainerUsage]: ...
-
-
-ProviderFactory = Callable[[ProviderSettings], Any]
-"""``ProviderSettings -> Provider``; what the entry point names."""

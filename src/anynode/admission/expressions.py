@@ -145,12 +145,6 @@ class Inputs:
         other._fixed = {**self._fixed, "params": params}
         return other
 
-    def with_object(self, obj: Object | None) -> Inputs:
-        """The same write after its object changed."""
-        other = object.__new__(Inputs)
-        other._fixed = {**self._fixed, "object": obj}
-        return other
-
     def bindings(self) -> dict[str, object]:
         return dict(self._fixed)
 

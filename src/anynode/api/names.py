@@ -15,7 +15,6 @@ _DNS1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _KEY = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _VALUE = "(" + _KEY + ")?"
 _WILDCARD = r"\*\." + _SUBDOMAIN
-_ENV = "[-._a-zA-Z][-._a-zA-Z0-9]*"
 _CONFIG_KEY = "[-._a-zA-Z0-9]+"
 _HEADER = "[-A-Za-z0-9]+"
 _PERCENT = "[0-9]+%"
@@ -45,10 +44,6 @@ _VALUE_TEXT = (
 _WILDCARD_TEXT = (
     "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of "
     "lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character"
-)
-_ENV_TEXT = (
-    "a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', "
-    "and must not start with a digit"
 )
 _RELAXED_ENV_TEXT = "a valid environment variable name must consist only of printable ASCII characters other than '='"
 _CONFIG_KEY_TEXT = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'"
@@ -176,13 +171,6 @@ def config_map_key(text: str) -> list[str]:
     errors = [max_length_error(253)] if _length(text) > 253 else []
     if not _config_key(text):
         errors.append(regex_error(_CONFIG_KEY_TEXT, _CONFIG_KEY, "key.name", "KEY_NAME", "key-name"))
-    return errors + _parent_directory(text)
-
-
-def env_var_name(text: str) -> list[str]:
-    errors = []
-    if not re.fullmatch(_ENV, text):
-        errors.append(regex_error(_ENV_TEXT, _ENV, "my.env-name", "MY_ENV.NAME", "MyEnvName1"))
     return errors + _parent_directory(text)
 
 

@@ -13,7 +13,6 @@ import collections
 import dataclasses
 import re
 import ssl
-import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import orjson
@@ -215,10 +214,6 @@ def _escaped(key: str) -> str:
     return "".join(
         chr(byte) if _PLAIN_KEY.fullmatch(bytes((byte,))) else f"%{byte:02X}" for byte in key.lower().encode()
     )
-
-
-def unescaped(key: str) -> str:
-    return urllib.parse.unquote(key)
 
 
 def _without_identity(headers: Mapping[str, str]) -> dict[str, str]:

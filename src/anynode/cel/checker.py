@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 from anynode.cel import types
 from anynode.cel.declarations import Functions, Overload
-from anynode.cel.escaping import RESERVED
 from anynode.cel.syntax import (
     Call,
     Comprehension,
@@ -372,8 +371,3 @@ class Checker:
     def _require(self, node: Node, wanted: Type) -> None:
         if not self._assignable(wanted, node.type):
             self._complain(node.offset, f"expected type '{formatted(wanted)}' but found '{formatted(node.type)}'")
-
-
-def is_reserved(name: str) -> bool:
-    """Whether a name cannot be a variable's."""
-    return name in RESERVED

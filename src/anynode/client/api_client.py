@@ -52,7 +52,6 @@ class ApiClient:
 
     def __init__(self, transport: Transport, *, user_agent: str = "anynode") -> None:
         self._transport = transport
-        self._user_agent = user_agent
         self._read_headers = {"accept": "application/json", "user-agent": user_agent}
         self._write_headers = {**self._read_headers, "content-type": "application/json"}
 

@@ -19,7 +19,7 @@ from anynode.aio.tasks import Supervisor
 from anynode.api.errors import AlreadyExists, ApiError, NotFound
 from anynode.api.formats import format_time
 from anynode.api.names import dns1123_subdomain
-from anynode.api.objects import Object, ObjectKey, key_of, meta
+from anynode.api.objects import Object, key_of, meta
 from anynode.api.resources import known
 from anynode.client.api_client import ApiClient, PatchKind
 from anynode.informers.correlation import Correlated, EventCorrelator
@@ -145,9 +145,3 @@ def reference_to(obj: Object, field_path: str = "") -> Object:
         "fieldPath": field_path,
     }
     return {name: value for name, value in fields.items() if value or name == "name"}
-
-
-def event_key(event: Object) -> ObjectKey:
-    """Namespace and name of the object an event is about."""
-    involved = event.get("involvedObject") or {}
-    return ObjectKey(involved.get("namespace") or "", involved.get("name") or "")

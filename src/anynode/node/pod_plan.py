@@ -23,7 +23,6 @@ from anynode.api.objects import Object, annotations_of, get_path, labels_of, met
 from anynode.node.pod_machine import Kind, containers_of
 from anynode.provider import ContainerPlan, Mount, PodIdentity, Volume, VolumeFile
 
-EMPTY_KINDS = ("emptyDir", "ephemeral")
 DEFAULT_MODE = 0o644
 TOKEN_SECONDS = 3600
 MASTER_SERVICE = "kubernetes"

@@ -244,9 +244,6 @@ class Snapshot:
                 column.set(row, labels_of(self._nodes[name]).get(key))
         return column
 
-    def labels_at(self, row: int) -> Mapping[str, str]:
-        return labels_of(self._nodes[self.names[row]])
-
     def rows(self) -> Iterable[int]:
         return self._rows.values()
 

@@ -45,13 +45,6 @@ _RESET: Mapping[tuple[str, str], Paths] = {
 }
 
 
-def manager_name(field_manager: str, user_agent: str) -> str:
-    """Whom a write is put down to: the ``fieldManager`` parameter, else the first word of the user agent."""
-    if field_manager:
-        return field_manager
-    return "".join(char for char in user_agent.partition("/")[0] if char.isprintable())[:128]
-
-
 def reset_paths(kind: str, subresource: str, types: Types, type_name: str) -> Paths:
     """The fields that the endpoint puts back whatever a client sends, so that nobody comes to own them there."""
     found = _RESET.get((kind, subresource))

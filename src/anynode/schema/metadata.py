@@ -34,11 +34,6 @@ def _label(text: str) -> tuple[str, ...]:
     return tuple(names.dns1123_label(text))
 
 
-@functools.lru_cache(maxsize=4096)
-def _dns1035(text: str) -> tuple[str, ...]:
-    return tuple(names.dns1035_label(text))
-
-
 @functools.lru_cache(maxsize=8192)
 def _key(text: str) -> tuple[str, ...]:
     return tuple(names.label_key(text))
@@ -57,10 +52,6 @@ def subdomain_name(name: str) -> Sequence[str]:
 def label_name(name: str) -> Sequence[str]:
     """The rule of namespaces, services and limit by DNS labels: a DNS-1123 label."""
     return _label(name)
-
-
-def dns1035_name(name: str) -> Sequence[str]:
-    return _dns1035(name)
 
 
 def path_segment_name(name: str) -> Sequence[str]:

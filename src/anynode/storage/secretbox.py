@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
-KEY_BYTES, NONCE_BYTES, TAG_BYTES = 32, 24, 16
+NONCE_BYTES, TAG_BYTES = 24, 16
 _BLOCK = 64
 _SIGMA = np.frombuffer(b"expand 32-byte k", dtype="<u4")
 _State = npt.NDArray[np.uint32]

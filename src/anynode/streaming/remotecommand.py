@@ -31,7 +31,6 @@ SPDY_PROTOCOLS = (V4, V3, V2, V1)
 CLOSE_SIGNAL = 255
 NON_ZERO_EXIT_CODE = "NonZeroExitCode"
 EXIT_CODE = "ExitCode"
-MAX_STATUS_BYTES = 1 << 20
 
 
 class Channel(enum.IntEnum):

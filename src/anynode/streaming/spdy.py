@@ -122,7 +122,6 @@ class SpdyConnection:
         self._flow_control = flow_control
         self._send_window = INITIAL_WINDOW_BYTES
         self._peer_initial_window = INITIAL_WINDOW_BYTES
-        self._receive_window = INITIAL_WINDOW_BYTES
         self.going_away = False
 
     def data_to_send(self) -> bytes:
@@ -200,7 +199,6 @@ class SpdyConnection:
         """``size`` received bytes were consumed: open the peer's windows again (with flow control only)."""
         if not self._flow_control or size <= 0:
             return
-        self._receive_window += size
         self._write_window(0, size)
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.remote_fin:
@@ -258,8 +256,6 @@ class SpdyConnection:
     def _take_data(self, frame: DataFrame, events: list[Event]) -> None:
         stream = self._streams.get(frame.stream_id)
         size = len(frame.data)
-        if self._flow_control:
-            self._receive_window -= size
         if stream is None or stream.remote_fin:
             self._write_reset(frame.stream_id, ResetStatus.INVALID_STREAM)
             self.acknowledge(0, size)

@@ -6,7 +6,6 @@ Source: apimachinery ``pkg/apis/meta/v1/validation``, kubernetes ``pkg/apis/core
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from anynode.api import names
@@ -287,7 +286,3 @@ def _matches(requirement: Object, labels: Mapping[str, str]) -> bool:
 def is_selector(selector: Object | None) -> bool:
     """Whether upstream can make a selector of it: operators known, keys and values well formed."""
     return not validate_label_selector(selector, FieldPath())
-
-
-def labels_text(labels: Mapping[str, str] | None) -> str:
-    return json.dumps(dict(sorted((labels or {}).items())), separators=(",", ":"))
