@@ -39,8 +39,9 @@ STATUS: Mapping[str, str] = {
     "Lease": "u*",
     **dict.fromkeys(("CustomResourceDefinition", "APIService"), "u*"),
 }
-JUDGED_APART = frozenset({"PodDisruptionBudget", "Event"})
-"""Kinds whose own rules leave metadata alone: of a new object they come first, and metadata only when those hold."""
+JUDGED_APART = frozenset({"PodDisruptionBudget", "Event", "CustomResourceDefinition"})
+"""Kinds whose own rules leave metadata alone, or judge it along with the rest: of a new object they come first, and
+metadata only when those hold."""
 JUDGED = "VUI"
 """Of events.k8s.io."""
 _LENIENT = frozenset({

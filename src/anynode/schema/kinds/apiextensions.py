@@ -39,6 +39,9 @@ def default_definition(crd: Object) -> Object:
 def _default_conversion(conversion: Object | None) -> Object:
     if conversion is None:
         return {"strategy": "None"}
+    hook = conversion.get("webhook")
+    if hook is not None and hook.get("clientConfig") is None and hook.get("conversionReviewVersions") is None:
+        conversion = {field: value for field, value in conversion.items() if field != "webhook"}
     service = ((conversion.get("webhook") or {}).get("clientConfig") or {}).get("service")
     if service is None or service.get("port") is not None:
         return conversion

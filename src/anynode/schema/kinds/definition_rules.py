@@ -11,6 +11,7 @@ from typing import Any
 
 from anynode.api import names
 from anynode.api.objects import Object, meta
+from anynode.schema import metadata
 from anynode.schema.custom import addresses, schema_rules, wording
 from anynode.schema.custom.definition_form import DefinitionForm, internal_form, versions_form
 from anynode.schema.custom.field_paths import FieldPathError, valid_field_path
@@ -42,10 +43,12 @@ def schemas(crd: Object) -> Iterator[Object]:
 def validate(crd: Object) -> Sequence[FieldError]:
     spec = crd.get("spec") or {}
     plural, group = (spec.get("names") or {}).get("plural") or "", spec.get("group") or ""
-    name = meta(crd).get("name") or ""
-    errors: list[FieldError] = []
-    if name and name != f"{plural}.{group}":
-        errors.append(invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
+
+    def valid_name(name: str) -> Sequence[str]:
+        fits = name == f"{plural}.{group}"
+        return [*metadata.subdomain_name(name), *([] if fits else ['must be spec.names.plural+"."+spec.group'])]
+
+    errors = metadata.validate_create(crd, namespaced=False, valid_name=valid_name)
     errors += _validate_spec(internal_form(spec), Leniency())
     errors += _validate_status(crd)
     errors += _validate_approval(crd, None)
@@ -312,10 +315,11 @@ def _validate_selectable(
     selectable: Sequence[Object], raw: Object, path: str, schema_path: str, leniency: Leniency, version: str
 ) -> list[FieldError]:
     errors: list[FieldError] = []
+    node = None
     try:
         node = structural(raw)
     except StructuralError as error:
-        return [invalid(f"{schema_path}.openAPIV3Schema", "", str(error))]
+        errors.append(invalid(f"{schema_path}.openAPIV3Schema", "", str(error)))
     seen: set[str] = set()
     for at, each in enumerate(selectable):
         text, where = each.get("jsonPath") or "", f"{path}[{at}].jsonPath"
@@ -323,9 +327,13 @@ def _validate_selectable(
             errors.append(required(where))
             continue
         try:
-            found = valid_field_path(text, node, arrays=False)
+            found = (
+                valid_field_path(text, node or structural({}), arrays=False) if node or text[0] not in ".[" else None
+            )
         except FieldPathError as error:
             errors.append(invalid(where, text, f"is an invalid path: {error}"))
+            continue
+        if found is None:  # nothing more can be said without a schema
             continue
         if found.root == "metadata":
             errors.append(invalid(where, text, "must not point to fields in metadata"))

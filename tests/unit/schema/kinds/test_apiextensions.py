@@ -276,3 +276,31 @@ def test_schemas_inside_of_items_are_read_as_go_reads_them() -> None:
     said = r"field JSONSchemaProps.spec.versions.schema.openAPIV3Schema.items.x-kubernetes-validations.rule of type"
     with pytest.raises(decode.DecodeError, match=said):
         crd({"type": "array", "items": {"x-kubernetes-validations": [{"rule": 1}]}})
+
+
+def test_the_name_is_judged_before_the_rest_of_the_metadata() -> None:
+    made = crd()
+    made["metadata"] = {"generateName": "w-", "name": "x", "labels": {"a": "c d"}}
+    text = 'must be spec.names.plural+"."+spec.group'
+    assert told(RULES.validate(made))[:2] == [
+        f'metadata.generateName: Invalid value: "w-": {text}',
+        f'metadata.name: Invalid value: "x": {text}',
+    ]
+    assert told(RULES.validate(made))[2].startswith('metadata.labels: Invalid value: "c d"')
+
+
+def test_a_webhook_that_says_nothing_is_none() -> None:
+    assert crd(conversion={"strategy": "None", "webhook": {}})["spec"]["conversion"] == {"strategy": "None"}
+
+
+def test_selectable_fields_of_a_schema_that_is_not_structural_are_read_as_far_as_they_go() -> None:
+    schema = {"type": "object", "properties": {"f": {"type": "array", "items": [{"type": "string"}]}}}
+    fields = [{"jsonPath": "f"}, {"jsonPath": ".f"}, {}]
+    found = told(
+        RULES.validate(crd(versions=[{**version(), "schema": {"openAPIV3Schema": schema}, "selectableFields": fields}]))
+    )
+    assert found[-3:] == [
+        "spec.schema.openAPIV3Schema: Invalid value: \"\": OpenAPIV3Schema 'items' must be a schema, but is an array",
+        'spec.selectableFields[0].jsonPath: Invalid value: "f": is an invalid path: expected [ or . but got: f',
+        "spec.selectableFields[2].jsonPath: Required value",
+    ]
