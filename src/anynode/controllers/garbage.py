@@ -1,6 +1,6 @@
 """The garbage collector: objects whose owners are gone go too.
 
-In: every deletable kind the server serves (asked again every 30 s, so that new CRDs join). Out: deletions with UID and
+In: every deletable kind the server serves; kinds join and leave as they are served. Out: deletions with UID and
 resourceVersion preconditions, owner references taken off, the finalizers ``orphan`` and ``foregroundDeletion`` carried
 out. Nothing is deleted on the word of the cache that an owner is missing: either its deletion was seen, or the server
 is asked. Source: kubernetes ``pkg/controller/garbagecollector``, 1.36;
@@ -12,25 +12,23 @@ from __future__ import annotations
 import collections
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-from anynode.aio.backoff import Backoff
 from anynode.aio.tasks import Supervisor
 from anynode.api.errors import NotFound
 from anynode.api.objects import Object, ObjectKey, meta, resource_version_of, uid_of
-from anynode.api.resources import Catalogue, GroupVersion, Resource
-from anynode.client.discovery import discover
+from anynode.api.resources import GroupVersion, Resource
 from anynode.controllers.context import ControllerContext
 from anynode.controllers.garbage_graph import FOREGROUND, ORPHAN, Graph, Node, Work, is_same, is_valid, node_of
 from anynode.controllers.pods import in_parallel
+from anynode.controllers.served_kinds import Kinds, Look, ServedKinds
 from anynode.informers.controller import Controller, Done, Outcome, RequeueAfter
-from anynode.informers.informer import Delta, Informer
+from anynode.informers.informer import Delta, Handler, Informer, identity
 
 logger = logging.getLogger(__name__)
 
 WORKERS = 20
-DISCOVERY_SECONDS = 30.0
-UNKNOWN_KIND_SECONDS = 30.0
+UNKNOWN_KIND_SECONDS = 300.0
 SYNC_SECONDS = 30.0
 MOST_ABSENT = 5000
 IGNORED = frozenset({("", "events"), ("events.k8s.io", "events")})
@@ -49,19 +47,20 @@ class Owners:
 class GarbageCollector:
     """Deletes what nobody owns any more."""
 
-    def __init__(
-        self, context: ControllerContext, *, discover: Callable[[], Awaitable[Catalogue]] | None = None
-    ) -> None:
+    def __init__(self, context: ControllerContext, *, ask: Look | None = None) -> None:
+        """``ask`` replaces asking the server what it serves."""
         self._context = context
         self._client = context.client
-        self._discover = discover or self._ask
         self._factory = context.graph_informers or context.informers
         self._recorder = context.recorder("garbage-collector-controller")
         self._graph = Graph()
-        self._informers: dict[tuple[str, str], Informer] = {}
+        self._served = ServedKinds(context, "garbage-collector", self.resync, ask=ask)
+        self._informers: dict[tuple[str, str], tuple[Informer, Handler]] = {}
         self._unsynced: list[tuple[Informer, float]] = []
         """Informers still being filled, and since when."""
         self._by_kind: dict[tuple[str, str], Resource] = {}
+        self._of_unknown_kinds: set[str] = set()
+        """UIDs of objects with owners of kinds that are not served."""
         self._absent: collections.OrderedDict[tuple[str, str], None] = collections.OrderedDict()
         clock = context.clock
         self._deletions: Controller[str] = Controller("garbage-collector", self._look_at, clock=clock, workers=WORKERS)
@@ -69,36 +68,48 @@ class GarbageCollector:
             "garbage-collector-orphans", self._orphan, clock=clock, workers=WORKERS
         )
 
-    async def _ask(self) -> Catalogue:
-        return await discover(self._client, ignore_stale=True)
-
     async def run(self) -> None:
         """Collect until cancelled."""
-        again = Backoff(first_seconds=1.0, most_seconds=DISCOVERY_SECONDS)
         async with Supervisor("garbage-collector", clock=self._context.clock) as tasks:
-            first = tasks.start("discovery", self._follow_discovery, restart=again)
+            first = tasks.start("discovery", self._served.run)
             tasks.start("deletions", self._deletions.run)
             tasks.start("orphans", self._orphanings.run)
             await first
 
-    async def _follow_discovery(self) -> None:
-        while True:
-            await self.resync()
-            await self._context.clock.sleep(DISCOVERY_SECONDS)
+    def resync(self, kinds: Kinds) -> None:
+        """Watch exactly these kinds, as far as their objects can be collected."""
+        before = self._by_kind
+        self._by_kind = {(each.group, each.kind): each for each in kinds.values()}
+        wanted = {
+            at: each
+            for at, each in kinds.items()
+            if at not in IGNORED and {"delete", "list", "watch"} <= set(each.verbs)
+        }
+        for at, (informer, _) in tuple(self._informers.items()):
+            now_served = wanted.get(at)
+            if now_served is None or identity(now_served) != identity(informer.resource):
+                self._leave(at, gone=now_served is None)
+        new = [(at, self._factory.informer(each)) for at, each in wanted.items() if at not in self._informers]
+        now = self._context.clock.monotonic()
+        self._unsynced.extend((informer, now) for _, informer in new)
+        for at, informer in new:
+            handler = self._handler(informer.resource)
+            self._informers[at] = (informer, handler)
+            informer.subscribe(handler)
+        if self._by_kind.keys() - before.keys():
+            for uid in self._of_unknown_kinds:
+                self._deletions.queue.add(uid)
+            self._of_unknown_kinds.clear()
 
-    async def resync(self) -> None:
-        """Watch the kinds served by now that are not watched yet."""
-        new: list[Informer] = []
-        for resource in await self._discover():
-            at = (resource.group, resource.plural)
-            self._by_kind[(resource.group, resource.kind)] = resource
-            if at in self._informers or at in IGNORED or not {"delete", "list", "watch"} <= set(resource.verbs):
-                continue
-            informer = self._informers[at] = self._factory.informer(resource)
-            new.append(informer)
-        self._unsynced.extend((informer, self._context.clock.monotonic()) for informer in new)
-        for informer in new:
-            informer.subscribe(self._handler(informer.resource))
+    def _leave(self, at: tuple[str, str], *, gone: bool) -> None:
+        """Watch this kind no more; with ``gone`` its objects can be no owners either."""
+        informer, handler = self._informers.pop(at)
+        informer.unsubscribe(handler)
+        self._factory.release(informer)
+        self._unsynced = [each for each in self._unsynced if each[0] is not informer]
+        if gone:
+            for obj in informer.store.list():
+                self._enqueue(self._graph.forget(uid_of(obj)))
 
     def _handler(self, resource: Resource) -> Callable[[Delta], None]:
         def handle(delta: Delta) -> None:
@@ -135,6 +146,7 @@ class GarbageCollector:
             return RequeueAfter(0.2)  # an owner may be about to be listed: spare the server the question
         owners = await self._judge(node)
         if owners.unknown:
+            self._of_unknown_kinds.add(uid)
             return RequeueAfter(UNKNOWN_KIND_SECONDS)
         try:
             await self._act(node, owners)
@@ -240,8 +252,8 @@ class GarbageCollector:
 
     def _version(self, node: Node) -> str | None:
         """The resourceVersion we decided on; with it a write fails if the object changed since."""
-        informer = self._informers.get((node.resource.group, node.resource.plural))
-        seen = None if informer is None else informer.store.get(node.key)
+        watched = self._informers.get((node.resource.group, node.resource.plural))
+        seen = None if watched is None else watched[0].store.get(node.key)
         return None if seen is None or uid_of(seen) != node.uid else resource_version_of(seen)
 
     async def _remove_finalizer(self, node: Node, finalizer: str) -> None:

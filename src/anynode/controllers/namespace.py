@@ -7,15 +7,17 @@ nothing does. Source: kubernetes ``pkg/controller/namespace/deletion``, 1.36; KE
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from anynode.api.errors import ApiError, MethodNotAllowed, NotFound
 from anynode.api.objects import Object, ObjectKey, find_condition, get_path, is_deleting, key_of, meta, name_of
 from anynode.api.resources import Catalogue, Resource, known
-from anynode.client.discovery import discover
+from anynode.client.discovery import Served, look
 from anynode.controllers.context import ControllerContext, run_when_synced
 from anynode.controllers.pods import PODS, is_terminal
+from anynode.controllers.served_kinds import Look
 from anynode.controllers.times import seconds_of, timestamp
 from anynode.informers.controller import Done, Outcome, RequeueAfter
 from anynode.informers.informer import Delta
@@ -26,6 +28,8 @@ FINALIZER_ESTIMATE_SECONDS = 15
 SETTLE_SECONDS = 0.2
 """Before looking at a Namespace just deleted: other servers may still be admitting objects into it."""
 LOOK_AGAIN_SECONDS = 1.0
+MOST_LOOK_AGAIN_SECONDS = 60.0
+"""As often, and at the least as often, as a Namespace is looked at that cannot go."""
 
 _FINE = {
     "NamespaceDeletionDiscoveryFailure": ("ResourcesDiscovered", "All resources successfully discovered"),
@@ -81,6 +85,18 @@ def plan_conditions(conditions: Sequence[Object], remains: Remains, now: float) 
     return found
 
 
+def look_again_seconds(remains: Remains, age_seconds: float) -> float:
+    """When to look again: often at first, then as seldom as upstream, which backs off where something failed."""
+    most = remains.estimate_seconds / 2 + 1.0 if remains.estimate_seconds else MOST_LOOK_AGAIN_SECONDS
+    least = LOOK_AGAIN_SECONDS if remains.estimate_seconds else LOOK_AGAIN_SECONDS / 2
+    return min(most, max(least, age_seconds / 10))
+
+
+def _is_last(namespace: Object) -> bool:
+    """Whether nobody but this controller holds the Namespace, so that nobody will read its conditions."""
+    return get_path(namespace, "spec", "finalizers") == [FINALIZER] and not meta(namespace).get("finalizers")
+
+
 def _problems(remains: Remains) -> dict[str, tuple[str, str]]:
     problems = {}
     if remains.discovery_failure:
@@ -107,12 +123,11 @@ def _problems(remains: Remains) -> dict[str, tuple[str, str]]:
 class NamespaceController:
     """Empties and releases Namespaces that are being deleted."""
 
-    def __init__(
-        self, context: ControllerContext, *, discover: Callable[[], Awaitable[Catalogue]] | None = None
-    ) -> None:
+    def __init__(self, context: ControllerContext, *, ask: Look | None = None) -> None:
+        """``ask`` replaces asking the server what it serves."""
         self._context = context
         self._client = context.client
-        self._discover = discover or self._ask
+        self._ask = ask or self._ask_server
         self._namespaces = context.informers.informer(NAMESPACES)
         self._controller = context.controller("namespace", self.reconcile, workers=10)
         self._namespaces.subscribe(self._changed)
@@ -121,8 +136,8 @@ class NamespaceController:
         if is_deleting(delta.obj):
             self._controller.queue.add_after(key_of(delta.obj), SETTLE_SECONDS)
 
-    async def _ask(self) -> Catalogue:
-        return await discover(self._client)
+    async def _ask_server(self) -> Served:
+        return await look(self._client)
 
     async def run(self) -> None:
         await run_when_synced(self._controller, (self._namespaces,))
@@ -138,13 +153,14 @@ class NamespaceController:
             return Done()
         if get_path(namespace, "status", "phase") != "Terminating":
             namespace = await self._with_status(namespace, {"phase": "Terminating"})
-        remains = await self._empty(key.name, seconds_of(meta(namespace)["deletionTimestamp"]))
+        deleted_at = seconds_of(meta(namespace)["deletionTimestamp"])
+        remains = await self._empty(key.name, deleted_at)
         old = get_path(namespace, "status", "conditions", default=[])
         new = plan_conditions(old, remains, self._context.now())
-        if new != old and not (remains.nothing and not old):
+        if new != old and not (remains.nothing and not old and _is_last(namespace)):
             namespace = await self._with_status(namespace, {"conditions": new})
         if not remains.nothing:
-            return RequeueAfter(min(LOOK_AGAIN_SECONDS, remains.estimate_seconds / 2 + 0.5))
+            return RequeueAfter(look_again_seconds(remains, self._context.now() - deleted_at))
         await self._finalize(namespace)
         return Done()
 
@@ -164,12 +180,8 @@ class NamespaceController:
 
     async def _empty(self, namespace: str, deleted_at: float) -> Remains:
         remains = Remains()
-        try:
-            catalogue = await self._discover()
-        except ApiError as error:
-            remains.discovery_failure = error.message
-            return remains
-        deletable = [each for each in catalogue if each.namespaced and "delete" in each.verbs]
+        served = await self._discover(remains)
+        deletable = [each for each in served.resources if each.namespaced and "delete" in each.verbs]
         await self._empty_of(PODS, namespace, deleted_at, remains)
         if remains.counts:
             return remains  # what pods use outlives them
@@ -178,10 +190,22 @@ class NamespaceController:
                 await self._empty_of(resource, namespace, deleted_at, remains)
         return remains
 
+    async def _discover(self, remains: Remains) -> Served:
+        """What is served. A group that is away holds the Namespace, but not the deletion of what others serve."""
+        try:
+            served = await self._ask()
+        except ApiError as error:
+            remains.discovery_failure = error.message
+            return Served(Catalogue(()))
+        if served.failures:
+            text = f"Discovery failed for some groups, {len(served.failures)} failing: {served.failure}"
+            remains.discovery_failure = text
+        return served
+
     async def _empty_of(self, resource: Resource, namespace: str, deleted_at: float, remains: Remains) -> None:
         try:
             left = await self._list(resource, namespace)
-            if not left:
+            if not left and "list" in resource.verbs:
                 return
             await self._delete_all(resource, namespace, left)
             left = await self._list(resource, namespace)
@@ -205,6 +229,8 @@ class NamespaceController:
         remains.estimate_seconds = max(remains.estimate_seconds, estimate)
 
     async def _list(self, resource: Resource, namespace: str) -> Sequence[Object]:
+        if "list" not in resource.verbs:
+            return ()
         try:
             return (await self._client.list(resource, namespace)).items
         except (MethodNotAllowed, NotFound):
@@ -212,8 +238,9 @@ class NamespaceController:
 
     async def _delete_all(self, resource: Resource, namespace: str, items: Sequence[Object]) -> None:
         if "deletecollection" in resource.verbs:
-            await self._client.delete_collection(resource, namespace, propagation="Background")
-            return
+            with contextlib.suppress(MethodNotAllowed, NotFound):
+                await self._client.delete_collection(resource, namespace, propagation="Background")
+                return
         for each in items:
             try:
                 await self._client.delete(resource, ObjectKey(namespace, name_of(each)), propagation="Background")

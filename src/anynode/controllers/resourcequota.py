@@ -9,29 +9,26 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterable, Mapping
 
-from anynode.aio.backoff import Backoff
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api import pod_amounts, quota_usage
 from anynode.api.errors import NotFound
 from anynode.api.objects import Object, ObjectKey, get_path, key_of, namespace_of
 from anynode.api.quota_usage import Evaluator, evaluator_of
-from anynode.api.resources import Catalogue, Resource, known
-from anynode.client.discovery import discover
+from anynode.api.resources import Resource, known
 from anynode.controllers.context import ControllerContext
 from anynode.controllers.pods import PODS
+from anynode.controllers.served_kinds import Kinds, Look, ServedKinds
 from anynode.informers.controller import Done, Outcome, RequeueAfter
-from anynode.informers.informer import Delta, Informer, InformerFactory
+from anynode.informers.informer import Delta, Handler, Informer, InformerFactory, identity
 
 QUOTAS = known("resourcequotas")
 DEVICE_CLASSES = known("deviceclasses", "resource.k8s.io")
 DEVICE_CLAIMS = known("resourceclaims", "resource.k8s.io")
 RESYNC_SECONDS = 300.0
-DISCOVERY_SECONDS = 30.0
 SETTLE_SECONDS = 0.3
 """How long what admission has just charged may be on its way into storage and the mirrors."""
 MOST_SETTLE_SECONDS = 5.0
-AGAIN = Backoff(first_seconds=1.0, most_seconds=30.0)
 
 
 class Cluster:
@@ -57,8 +54,8 @@ class Cluster:
 class ResourceQuotaController:
     """Keeps ``status.hard`` and ``status.used`` of every quota."""
 
-    def __init__(self, context: ControllerContext, *, discover_kinds: Callable[[], Catalogue] | None = None) -> None:
-        """``discover_kinds`` replaces asking the server what it serves."""
+    def __init__(self, context: ControllerContext, *, ask: Look | None = None) -> None:
+        """``ask`` replaces asking the server what it serves."""
         self._context = context
         self._client = context.client
         self._clock = context.clock
@@ -68,8 +65,8 @@ class ResourceQuotaController:
         self._classes = context.informers.informer(DEVICE_CLASSES)
         self._kinds: dict[str, Resource] = {}
         self._evaluators: dict[str, Evaluator] = {}
-        self._watched: dict[str, Informer] = {}
-        self._discover_kinds = discover_kinds
+        self._watched: dict[str, tuple[Informer, Handler]] = {}
+        self._served = ServedKinds(context, "resourcequota", self.resync, ask=ask)
         self._charged: dict[ObjectKey, float] = {}
         self._lowering: dict[ObjectKey, float] = {}
         """When admission last charged a quota, and since when a lower count waits for it to be over."""
@@ -80,34 +77,36 @@ class ResourceQuotaController:
         for informer in (self._quotas, self._classes):
             await informer.wait_synced()
         async with Supervisor("resourcequota", clock=self._clock) as tasks:
-            tasks.start("discovery", self._follow_discovery, restart=AGAIN)
+            tasks.start("discovery", self._served.run)
             tasks.start("resync", self._resync)
             await tasks.start("workers", self._controller.run)
 
-    async def _follow_discovery(self) -> None:
-        while True:
-            await self._learn()
-            await self._clock.sleep(DISCOVERY_SECONDS)
-
-    async def _learn(self) -> None:
+    def resync(self, kinds: Kinds) -> None:
         """Know the kinds served by now; a quota that limits a new one is counted anew."""
-        if self._discover_kinds is not None:
-            found = self._discover_kinds()
-        else:
-            found = await discover(self._client, ignore_stale=True)
-        new = False
-        for resource in found:
-            qualified = resource.qualified
-            wanted = resource.namespaced and {"create", "list", "watch", "delete"} <= set(resource.verbs)
-            if not wanted or qualified in quota_usage.IGNORED:
-                continue
-            if qualified not in self._kinds:
-                new = True
-                self._evaluators[qualified] = evaluator_of(qualified, self._cluster)
-            self._kinds[qualified] = resource
+        wanted: dict[str, Resource] = {}
+        for resource in kinds.values():
+            countable = resource.namespaced and {"create", "list", "watch", "delete"} <= set(resource.verbs)
+            if countable and resource.qualified not in quota_usage.IGNORED:
+                wanted[resource.qualified] = resource
+        for qualified, known_as in tuple(self._kinds.items()):
+            if qualified not in wanted or identity(wanted[qualified]) != identity(known_as):
+                self._leave(qualified)
+        new = wanted.keys() - self._kinds.keys()
+        for qualified in new:
+            self._evaluators[qualified] = evaluator_of(qualified, self._cluster)
+        self._kinds = wanted
         if new:
             for quota in self._quotas.store.list():
                 self._controller.queue.add(key_of(quota))
+
+    def _leave(self, qualified: str) -> None:
+        """Count this kind no more."""
+        del self._kinds[qualified], self._evaluators[qualified]
+        watched = self._watched.pop(qualified, None)
+        if watched is not None:
+            informer, handler = watched
+            informer.unsubscribe(handler)
+            self._informers.release(informer)
 
     async def _resync(self) -> None:
         while True:
@@ -144,9 +143,10 @@ class ResourceQuotaController:
     def _watching(self, qualified: str, evaluator: Evaluator) -> Informer:
         found = self._watched.get(qualified)
         if found is None:
-            found = self._watched[qualified] = self._informers.informer(self._kinds[qualified])
-            found.subscribe(self._handler(evaluator))
-        return found
+            found = self._informers.informer(self._kinds[qualified]), self._handler(evaluator)
+            self._watched[qualified] = found
+            found[0].subscribe(found[1])
+        return found[0]
 
     async def reconcile(self, key: ObjectKey) -> Outcome:
         quota = self._quotas.store.get(key)

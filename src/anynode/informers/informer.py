@@ -11,10 +11,11 @@ Source: client-go ``tools/cache/shared_informer.go``, 1.36.
 from __future__ import annotations
 
 import asyncio
+import collections
 import dataclasses
 import random
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
@@ -37,6 +38,12 @@ class Delta:
 
 
 Handler = Callable[[Delta], None]
+Identity: TypeAlias = tuple[str, str, str, str, bool]
+
+
+def identity(resource: Resource) -> Identity:
+    """What makes two resources the same to a mirror, whoever told of them: discovery says less than our own tables."""
+    return resource.group, resource.version, resource.plural, resource.kind, resource.namespaced
 
 
 class Informer:
@@ -67,7 +74,11 @@ class Informer:
         """
         for obj in self.store.list():
             handler(Delta("added", obj))
-        self._handlers.append(handler)
+        self._handlers = [*self._handlers, handler]
+
+    def unsubscribe(self, handler: Handler) -> None:
+        """Tell ``handler`` no more."""
+        self._handlers = [each for each in self._handlers if each is not handler]
 
     def replace(self, objects: Sequence[Object]) -> None:
         """The server holds exactly ``objects``: tell what differs."""
@@ -100,6 +111,13 @@ class Informer:
             handler(delta)
 
 
+_Key: TypeAlias = tuple[Identity, str, str, str]
+
+
+def _key(scope: Scope) -> _Key:
+    return identity(scope.resource), scope.namespace, scope.label_selector, scope.field_selector
+
+
 class InformerFactory:
     """Informers shared by equal arguments; ``run`` keeps all of them fresh."""
 
@@ -115,22 +133,39 @@ class InformerFactory:
         self._clock = clock
         self._chance = chance or random.Random()
         self._detect_mutation = detect_mutation
-        self._informers: dict[Scope, Informer] = {}
+        self._informers: dict[_Key, Informer] = {}
+        self._uses: collections.Counter[_Key] = collections.Counter()
+        self._running: dict[_Key, asyncio.Task[None]] = {}
         self._tasks: Supervisor | None = None
 
     def informer(
         self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
     ) -> Informer:
-        """The informer of this scope, begun at once when ``run`` already runs."""
+        """The informer of this scope, begun at once when ``run`` already runs; each call counts as a use of it."""
         scope = Scope(
             resource=resource, namespace=namespace, label_selector=label_selector, field_selector=field_selector
         )
-        informer = self._informers.get(scope)
+        key = _key(scope)
+        informer = self._informers.get(key)
         if informer is None:
-            informer = self._informers[scope] = Informer(scope, detect_mutation=self._detect_mutation)
+            informer = self._informers[key] = Informer(scope, detect_mutation=self._detect_mutation)
             if self._tasks is not None:
                 self._start(self._tasks, informer)
+        self._uses[key] += 1
         return informer
+
+    def release(self, informer: Informer) -> None:
+        """End one use of ``informer``; with the last its mirror ends. What its store holds stays as it is."""
+        key = _key(informer.scope)
+        if self._informers.get(key) is not informer:
+            return
+        self._uses[key] -= 1
+        if self._uses[key] > 0:
+            return
+        del self._informers[key], self._uses[key]
+        task = self._running.pop(key, None)
+        if task is not None:
+            task.cancel()
 
     async def run(self) -> None:
         """Keep all informers fresh, also those asked for later; until cancelled."""
@@ -142,6 +177,7 @@ class InformerFactory:
                 await asyncio.Event().wait()
             finally:
                 self._tasks = None
+                self._running.clear()
 
     async def wait_synced(self) -> None:
         """Return when every informer asked for so far has its first list."""
@@ -155,4 +191,4 @@ class InformerFactory:
 
     def _start(self, tasks: Supervisor, informer: Informer) -> None:
         reflector = Reflector(self._client, informer.scope, informer, clock=self._clock, chance=self._chance)
-        tasks.start(str(informer.resource.qualified), reflector.run)
+        self._running[_key(informer.scope)] = tasks.start(str(informer.resource.qualified), reflector.run)

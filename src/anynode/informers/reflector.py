@@ -19,7 +19,7 @@ from typing import Protocol
 
 from anynode.aio.backoff import Backoff
 from anynode.aio.clock import Clock
-from anynode.api.errors import ApiError, Expired, TooManyRequests, from_status
+from anynode.api.errors import ApiError, Expired, NotFound, TooManyRequests, from_status
 from anynode.api.objects import Object, ObjectKey, annotations_of, key_of, resource_version_of
 from anynode.api.resources import Resource
 from anynode.api.wire import WatchEvent
@@ -33,6 +33,8 @@ PAGE_SIZE = 500
 SHORT_WATCH_SECONDS = 1.0
 TURN_EVENTS = 256
 """How many events may be applied before others get a turn."""
+NOT_SERVED_TRIES = 3
+"""How often a kind may be not found before it is worth a line in the log: it is about to come, or to go."""
 BACKOFF = Backoff(first_seconds=0.8, most_seconds=30.0, factor=2.0, jitter=1.0, reset_after_seconds=120.0)
 
 
@@ -88,9 +90,13 @@ class Reflector:
                 if self._clock.monotonic() - began >= BACKOFF.reset_after_seconds:
                     self._failures = 0
                 fields = {"resource": self._scope.resource.qualified, "why": str(error)}
-                level = logging.DEBUG if isinstance(error, _Relist) else logging.WARNING
+                level = logging.DEBUG if self._is_expected(error) else logging.WARNING
                 logger.log(level, "watch broke and will be begun again", extra=fields)
             await self._pause()
+
+    def _is_expected(self, error: Exception) -> bool:
+        """Whether nobody need hear of it: a kind that is served no more is told of by whoever follows what is."""
+        return isinstance(error, _Relist) or (isinstance(error, NotFound) and self._failures < NOT_SERVED_TRIES)
 
     async def _begin(self) -> WatchStream | None:
         """Fill the target; the stream to go on with when the list was a streaming one."""
@@ -98,7 +104,7 @@ class Reflector:
             try:
                 return await self._streaming_list()
             except ApiError as error:
-                if isinstance(error, TooManyRequests | Expired):
+                if isinstance(error, TooManyRequests | Expired | NotFound):
                     raise
                 # Any other refusal, a 500 included (an API server on an etcd without progress requests), is how
                 # servers say that they cannot stream lists: client-go falls back alike.

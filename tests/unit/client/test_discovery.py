@@ -10,7 +10,7 @@ import pytest
 from anynode.api.errors import NotFound
 from anynode.api.wire import ApiRequest, ApiResponse
 from anynode.client.api_client import ApiClient
-from anynode.client.discovery import StaleGroup, discover
+from anynode.client.discovery import StaleGroup, discover, look
 from anynode.testing.fake_api import FakeApi
 
 VERBS = ["delete", "list"]
@@ -86,3 +86,14 @@ async def test_older_servers_are_asked_group_by_group() -> None:
         ("things.x.io", "v2"),
         ("others.x.io", "v1"),
     ]
+
+
+async def test_what_is_known_and_what_failed_are_told_together() -> None:
+    stale = aggregated(("x.io", [("v1", [])]), freshness="Stale")["items"]
+    fresh = aggregated(("y.io", [("v1", ["things"])]))
+    documents = {"/api": aggregated(), "/apis": {**fresh, "items": [*fresh["items"], *stale]}}
+    found = await look(ApiClient(Documents(documents)))
+    assert [each.qualified for each in found.resources] == ["things.y.io"]
+    assert found.failure == (
+        "unable to retrieve the complete list of server APIs: x.io/v1: stale GroupVersion discovery: x.io/v1"
+    )

@@ -9,8 +9,10 @@ import pytest
 from anynode.api.errors import Forbidden
 from anynode.api.objects import Object, ObjectKey, meta, uid_of, with_meta
 from anynode.api.resources import Catalogue, Resource, builtin, known
+from anynode.client.discovery import Served
 from anynode.controllers.garbage import GarbageCollector
 from anynode.controllers.garbage_graph import FOREGROUND, ORPHAN, Graph, node_of
+from anynode.controllers.served_kinds import DEFINITIONS
 
 CONFIG_MAPS = known("configmaps")
 SECRETS = known("secrets")
@@ -53,10 +55,10 @@ def test_the_graph_tells_who_must_be_looked_at() -> None:
 async def start(cluster: Any) -> None:
     resources = [CONFIG_MAPS, SECRETS, NODES]
 
-    async def discover() -> Catalogue:
-        return Catalogue(each for each in builtin() if each in resources)
+    async def ask() -> Served:
+        return Served(Catalogue(each for each in builtin() if each in resources))
 
-    cluster.start(GarbageCollector(cluster.context, discover=discover).run)
+    cluster.start(GarbageCollector(cluster.context, ask=ask).run)
 
 
 def names(cluster: Any, resource: Resource) -> list[str]:
@@ -173,3 +175,70 @@ async def test_circles_do_not_hold_each_other(cluster: Any, size: int) -> None:
             if deletes and not meta(each).get("deletionTimestamp"):
                 cluster.api.put(CONFIG_MAPS, dying(each, FOREGROUND))
     assert names(cluster, CONFIG_MAPS) == []
+
+
+class Changing:
+    """A server that serves other kinds from time to time."""
+
+    def __init__(self, *served: Resource) -> None:
+        self.served = list(served)
+
+    async def __call__(self) -> Served:
+        return Served(Catalogue(each for each in builtin() if each in self.served))
+
+
+def watched(cluster: Any) -> set[str]:
+    return {each.resource.plural for each in cluster.api.watches}
+
+
+async def define(cluster: Any, name: str) -> None:
+    cluster.api.add(DEFINITIONS, {"metadata": {"name": name}})
+    await cluster.settle(0.5)
+
+
+async def test_the_child_of_a_new_kind_goes_with_its_owner_at_once(cluster: Any) -> None:
+    kinds = Changing(CONFIG_MAPS)
+    cluster.start(GarbageCollector(cluster.context, ask=kinds).run)
+    await cluster.settle()
+    owner = thing("owner")
+    cluster.api.add(SECRETS, owner)
+    cluster.api.add(CONFIG_MAPS, thing("child", reference(owner, "Secret")))
+    await cluster.settle(5)
+    kinds.served.append(SECRETS)
+    await define(cluster, "secrets.example.com")
+    cluster.api.remove(SECRETS, ObjectKey("default", "owner"))
+    await cluster.settle(0.5)
+    assert names(cluster, CONFIG_MAPS) == []
+
+
+async def test_children_that_came_before_the_kind_of_their_owner_are_looked_at_again(cluster: Any) -> None:
+    kinds = Changing(CONFIG_MAPS)
+    cluster.start(GarbageCollector(cluster.context, ask=kinds).run)
+    cluster.api.add(CONFIG_MAPS, thing("child", reference(thing("absent"), "Secret")))
+    await cluster.settle(5)
+    assert names(cluster, CONFIG_MAPS) == ["child"]  # nobody knows what a Secret is
+    kinds.served.append(SECRETS)
+    await define(cluster, "secrets.example.com")
+    assert names(cluster, CONFIG_MAPS) == []
+
+
+async def test_a_kind_that_is_gone_is_watched_no_more_and_owns_nothing(cluster: Any) -> None:
+    kinds = Changing(CONFIG_MAPS, SECRETS)
+    owner = thing("owner")
+    cluster.api.add(SECRETS, owner)
+    cluster.api.add(CONFIG_MAPS, thing("child", reference(owner, "Secret")))
+    cluster.start(GarbageCollector(cluster.context, ask=kinds).run)
+    await cluster.settle()
+    assert "secrets" in watched(cluster)
+    kinds.served.remove(SECRETS)
+    await define(cluster, "other.example.com")
+    assert "secrets" in watched(cluster)  # its last events may be on their way
+    await cluster.settle(2)
+    assert "secrets" not in watched(cluster)
+    assert names(cluster, CONFIG_MAPS) == ["child"]  # nobody can tell whether its owner is gone
+    cluster.api.remove(SECRETS, ObjectKey("default", "owner"))
+    kinds.served.append(SECRETS)
+    await define(cluster, "secrets.example.com")
+    await cluster.settle(2)
+    assert names(cluster, CONFIG_MAPS) == []
+    assert sum(each.resource is SECRETS for each in cluster.api.watches) == 1

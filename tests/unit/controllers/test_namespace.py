@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from anynode.api.errors import Forbidden
 from anynode.api.objects import Object, ObjectKey, condition_of, get_path, meta, name_of, with_meta
-from anynode.api.resources import Catalogue, builtin
+from anynode.api.resources import Catalogue, GroupVersion, builtin
+from anynode.client.discovery import Served
 from anynode.controllers.manager import CONTROLLERS, chosen
-from anynode.controllers.namespace import NAMESPACES, NamespaceController, Remains, plan_conditions
+from anynode.controllers.namespace import NAMESPACES, NamespaceController, Remains, look_again_seconds, plan_conditions
 from anynode.controllers.pods import PODS
 from anynode.controllers.root_ca import CONFIG_MAPS, NAME, RootCaController
 from anynode.controllers.serviceaccount import SERVICE_ACCOUNTS, ServiceAccountController
@@ -24,10 +26,10 @@ def namespace(name: str = "ns", *, dying: bool = False) -> Object:
 
 
 def start(cluster: Any) -> None:
-    async def discover() -> Catalogue:
-        return Catalogue(each for each in builtin() if each in (PODS, CONFIG_MAPS, SERVICE_ACCOUNTS))
+    async def ask() -> Served:
+        return Served(Catalogue(each for each in builtin() if each in (PODS, CONFIG_MAPS, SERVICE_ACCOUNTS)))
 
-    cluster.start(NamespaceController(cluster.context, discover=discover).run)
+    cluster.start(NamespaceController(cluster.context, ask=ask).run)
 
 
 async def test_pods_go_first(cluster: Any) -> None:
@@ -65,6 +67,64 @@ async def test_what_cannot_be_deleted_is_told(cluster: Any) -> None:
     assert failure["status"] == "True"
     assert failure["message"] == "Failed to delete all resource types, 1 remaining: not these"
     await cluster.settle(3)
+    assert get_path(cluster.get(NAMESPACES, "ns"), "spec", "finalizers") == []
+
+
+async def test_a_group_that_is_away_holds_the_namespace_but_not_what_others_serve(cluster: Any) -> None:
+    away = {GroupVersion("metrics.k8s.io", "v1beta1"): "stale GroupVersion discovery: metrics.k8s.io/v1beta1"}
+
+    async def ask() -> Served:
+        return Served(Catalogue(each for each in builtin() if each in (PODS, CONFIG_MAPS)), away)
+
+    cluster.start(NamespaceController(cluster.context, ask=ask).run)
+    cluster.api.add(CONFIG_MAPS, {"metadata": {"name": "c", "namespace": "ns"}})
+    cluster.api.add(NAMESPACES, namespace(dying=True))
+    await cluster.settle(3)
+    assert cluster.api.objects(CONFIG_MAPS) == []
+    failure = condition_of(cluster.get(NAMESPACES, "ns"), "NamespaceDeletionDiscoveryFailure")
+    assert (failure["status"], failure["reason"]) == ("True", "DiscoveryFailed")
+    assert failure["message"] == (
+        "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: "
+        "metrics.k8s.io/v1beta1: stale GroupVersion discovery: metrics.k8s.io/v1beta1"
+    )
+    assert get_path(cluster.get(NAMESPACES, "ns"), "spec", "finalizers") == ["kubernetes"]
+    away.clear()
+    await cluster.settle(3)
+    assert get_path(cluster.get(NAMESPACES, "ns"), "spec", "finalizers") == []
+    failure = condition_of(cluster.get(NAMESPACES, "ns"), "NamespaceDeletionDiscoveryFailure")
+    assert (failure["status"], failure["reason"]) == ("False", "ResourcesDiscovered")
+
+
+async def test_a_server_that_says_nothing_of_what_it_serves_is_told(cluster: Any) -> None:
+    async def ask() -> Served:
+        raise Forbidden("not for you")
+
+    cluster.start(NamespaceController(cluster.context, ask=ask).run)
+    cluster.api.add(NAMESPACES, namespace(dying=True))
+    await cluster.settle(3)
+    failure = condition_of(cluster.get(NAMESPACES, "ns"), "NamespaceDeletionDiscoveryFailure")
+    assert (failure["status"], failure["message"]) == ("True", "not for you")
+
+
+@pytest.mark.parametrize(
+    ("estimate", "age", "seconds"),
+    [(0, 1.0, 0.5), (15, 1.0, 1.0), (15, 50.0, 5.0), (15, 5000.0, 8.5), (0, 50.0, 5.0), (0, 5000.0, 60.0)],
+)
+def test_what_cannot_go_is_looked_at_less_often_as_time_goes_by(estimate: int, age: float, seconds: float) -> None:
+    assert look_again_seconds(Remains(estimate_seconds=estimate), age) == seconds
+
+
+async def test_what_can_only_be_deleted_together_is(cluster: Any) -> None:
+    blind = dataclasses.replace(CONFIG_MAPS, verbs=("delete", "deletecollection"))
+
+    async def ask() -> Served:
+        return Served(Catalogue([PODS, blind]))
+
+    cluster.start(NamespaceController(cluster.context, ask=ask).run)
+    cluster.api.add(CONFIG_MAPS, {"metadata": {"name": "c", "namespace": "ns"}})
+    cluster.api.add(NAMESPACES, namespace(dying=True))
+    await cluster.settle(3)
+    assert cluster.api.objects(CONFIG_MAPS) == []
     assert get_path(cluster.get(NAMESPACES, "ns"), "spec", "finalizers") == []
 
 

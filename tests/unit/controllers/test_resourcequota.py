@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from anynode.api.objects import Object, key_of, with_path
-from anynode.api.resources import Catalogue, builtin
+from anynode.api.objects import Object, ObjectKey, key_of, with_path
+from anynode.api.resources import Catalogue, builtin, known
+from anynode.client.discovery import Served
 from anynode.controllers.pods import PODS
 from anynode.controllers.resourcequota import QUOTAS, RESYNC_SECONDS, ResourceQuotaController
+from anynode.controllers.served_kinds import DEFINITIONS
+
+CONFIG_MAPS = known("configmaps")
 
 
 def start(cluster: Any) -> None:
     kinds = Catalogue(each for each in builtin() if each.qualified in ("pods", "configmaps", "services", "events"))
-    cluster.start(ResourceQuotaController(cluster.context, discover_kinds=lambda: kinds).run)
+
+    async def ask() -> Served:
+        return Served(kinds)
+
+    cluster.start(ResourceQuotaController(cluster.context, ask=ask).run)
 
 
 def quota(hard: Object, **spec: Any) -> Object:
@@ -102,3 +110,25 @@ async def test_everything_is_counted_anew_now_and_then(cluster: Any) -> None:
     assert status(cluster)["used"] == {"pods": "4"}
     await cluster.settle(RESYNC_SECONDS)
     assert status(cluster)["used"] == {"pods": "0"}
+
+
+async def test_a_kind_that_is_gone_is_counted_and_watched_no_more(cluster: Any) -> None:
+    kinds = [each for each in builtin() if each.qualified in ("pods", "configmaps")]
+
+    async def ask() -> Served:
+        return Served(Catalogue(kinds))
+
+    cluster.start(ResourceQuotaController(cluster.context, ask=ask).run)
+    cluster.api.add(CONFIG_MAPS, {"metadata": {"name": "c", "namespace": "default"}})
+    cluster.api.add(QUOTAS, quota({"count/configmaps": "5", "pods": "3"}))
+    await cluster.settle(3)
+    assert status(cluster)["used"] == {"count/configmaps": "1", "pods": "0"}
+    kinds.remove(CONFIG_MAPS)
+    cluster.api.add(DEFINITIONS, {"metadata": {"name": "configmaps.example.com"}})
+    await cluster.settle(3)
+    assert not any(each.resource is CONFIG_MAPS for each in cluster.api.watches)
+    kinds.append(CONFIG_MAPS)
+    cluster.api.add(CONFIG_MAPS, {"metadata": {"name": "d", "namespace": "default"}})
+    cluster.api.remove(DEFINITIONS, ObjectKey("", "configmaps.example.com"))
+    await cluster.settle(3)
+    assert status(cluster)["used"] == {"count/configmaps": "2", "pods": "0"}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 from collections.abc import AsyncIterator
 
 import pytest
 
-from anynode.api.errors import InternalError, TooManyRequests
+from anynode.api.errors import InternalError, NotFound, TooManyRequests
 from anynode.api.objects import Object, ObjectKey, name_of
 from anynode.api.resources import known
 from anynode.api.wire import ApiRequest, WatchEvent
@@ -113,6 +114,54 @@ async def test_equal_arguments_share_one_informer(api: FakeApi, clock: FakeClock
         one = factory.informer(CONFIG_MAPS, label_selector="a=b")
         assert factory.informer(CONFIG_MAPS, label_selector="a=b") is one
         assert factory.informer(CONFIG_MAPS) is not one
+        said_by_discovery = dataclasses.replace(CONFIG_MAPS, short_names=(), categories=(), subresources=())
+        assert factory.informer(said_by_discovery, label_selector="a=b") is one
+
+
+async def test_a_mirror_ends_with_its_last_user(api: FakeApi, clock: FakeClock) -> None:
+    async with running(api, clock) as factory:
+        informer = factory.informer(CONFIG_MAPS)
+        assert factory.informer(CONFIG_MAPS) is informer
+        await factory.wait_synced()
+        one, other = Log(informer), Log(informer)
+        informer.unsubscribe(one)
+        factory.release(informer)
+        api.put(CONFIG_MAPS, config_map("a", "1"))
+        await clock.settle()
+        assert (one.said, other.said) == ([], ["added a=1"])
+        factory.release(informer)
+        await clock.settle()
+        assert api.watches == []
+        factory.release(informer)  # one time too many: nothing happens
+        again = factory.informer(CONFIG_MAPS)
+        assert again is not informer
+        await again.wait_synced()
+        assert len(api.watches) == 1
+
+
+async def test_a_mirror_that_never_began_can_be_released(api: FakeApi, clock: FakeClock) -> None:
+    factory = InformerFactory(ApiClient(api), clock=clock)
+    factory.release(factory.informer(CONFIG_MAPS))
+    assert factory.informer(CONFIG_MAPS).store.list() == []
+
+
+async def test_a_kind_that_is_not_found_is_worth_a_line_only_if_that_lasts(
+    api: FakeApi, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.refuse(NotFound("the server could not find the requested resource"), path="configmaps", times=1000)
+    async with running(api, clock) as factory:
+        informer = factory.informer(CONFIG_MAPS)
+        for _ in range(12):
+            await clock.advance(0.25)
+        assert caplog.messages == []
+        for _ in range(60):
+            await clock.advance(0.25)
+        assert "watch broke and will be begun again" in caplog.messages
+        api.faults.clear()
+        for _ in range(20):
+            await clock.advance(5)
+        assert informer.synced
+        assert all("sendInitialEvents" in each.query for each in api.requests)  # no reason to fall back to lists
 
 
 @pytest.mark.parametrize("error", [None, ConnectionResetError("cut")])
