@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from anynode.api import formats
+from anynode.api.go_text import go_quoted
 from anynode.api.objects import Object
 
 Level: TypeAlias = Literal["privileged", "baseline", "restricted"]
@@ -124,7 +124,7 @@ def _app_armor(annotations: Mapping[str, Any], spec: Mapping[str, Any]) -> Viola
     setters = _setters(is_bad(_secured(spec)), _bad_containers(spec, is_bad))
     prefix = "container.apparmor.security.beta.kubernetes.io/"
     forbidden = sorted(
-        f"{key}={formats.go_quote(value)}"
+        f"{key}={go_quoted(value)}"
         for key, value in annotations.items()
         if key.startswith(prefix) and value not in ("", "runtime/default") and not value.startswith("localhost/")
     )
@@ -259,7 +259,7 @@ def _seccomp_annotations(annotations: Mapping[str, Any], spec: Mapping[str, Any]
     keys = ["seccomp.security.alpha.kubernetes.io/pod", *(prefix + each.get("name", "") for each in _containers(spec))]
     forbidden = sorted(
         {
-            f"{key}={formats.go_quote(annotations[key])}"
+            f"{key}={go_quoted(annotations[key])}"
             for key in keys
             if key in annotations
             and annotations[key] not in ("runtime/default", "docker/default")

@@ -12,7 +12,8 @@ import datetime
 import functools
 import re
 from collections.abc import Sequence
-from typing import Any
+
+from anynode.api.go_text import go_quoted
 
 _QUANTITY = re.compile(r"([+-]?)(0*+)([0-9]*+)(\.[0-9]*+)?+([eEinumkKMGTP]*+[-+]?[0-9]*+)")
 """Possessive: with ways back, a few thousand zeros before a wrong letter take minutes."""
@@ -191,18 +192,18 @@ _RFC3339_MICRO = "2006-01-02T15:04:05.000000Z07:00"
 
 def _read_time(text: str, layout: str, parts: Sequence[tuple[str, str]]) -> datetime.datetime:
     """The instant, in UTC; raises ``ValueError`` with the message of Go's ``time.Parse``."""
-    shown = go_quote(text)
+    shown = go_quoted(text)
     found: dict[str, str] = {}
     position = 0
     for name, pattern in (*parts, _ZONE):
         match = re.compile(pattern).match(text, position)
         if match is None:
-            rest = go_quote(text[position:])
+            rest = go_quoted(text[position:])
             raise ValueError(f'parsing time {shown} as "{layout}": cannot parse {rest} as "{name}"')
         found[name] = match.group()
         position = match.end()
     if position < len(text):
-        raise ValueError(f"parsing time {shown}: extra text: {go_quote(text[position:])}")
+        raise ValueError(f"parsing time {shown}: extra text: {go_quoted(text[position:])}")
     numbers = {name: int(found[name][:4]) for name in ("2006", "01", "02", "15", "04")}
     second = int(found["05"][:2])
     fraction = (found["05"][2:] or found.get(".000000", ""))[1:7].ljust(6, "0")
@@ -227,26 +228,6 @@ def _read_time(text: str, layout: str, parts: Sequence[tuple[str, str]]) -> date
         return local - offset if zone[0] == "+" else local + offset
     except OverflowError:
         raise ValueError(f"parsing time {shown}: year out of range") from None
-
-
-def go_quote(text: str) -> str:
-    """``text`` as Go's ``%q`` prints it, for printable text and the common escapes."""
-    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    shown = "".join(escapes.get(char) or (char if char.isprintable() else f"\\x{ord(char):02x}") for char in text)
-    return f'"{shown}"'
-
-
-def go_value(value: Any) -> str:
-    """A JSON value as Go's ``%v`` prints it: ``map[a:1 b:[x y]]``, ``<nil>``."""
-    if isinstance(value, dict):
-        return f"map[{' '.join(f'{key}:{go_value(value[key])}' for key in sorted(value))}]"
-    if isinstance(value, list):
-        return f"[{' '.join(go_value(each) for each in value)}]"
-    if value is None:
-        return "<nil>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -291,7 +272,7 @@ _DURATION_PART = re.compile(r"([0-9]*)(\.?)([0-9]*)([^0-9.]*)")
 
 def parse_duration(text: str) -> int:
     """Nanoseconds of a Go duration such as ``1h30m`` or ``-1.5s``; raises ``ValueError`` in Go's words."""
-    shown = go_quote(text)
+    shown = go_quoted(text)
     sign = -1 if text.startswith("-") else 1
     rest = text[1:] if text[:1] in ("-", "+") else text
     if rest == "0":
@@ -307,7 +288,7 @@ def parse_duration(text: str) -> int:
         if not unit:
             raise ValueError(f"time: missing unit in duration {shown}")
         if unit not in _UNITS:
-            raise ValueError(f"time: unknown unit {go_quote(unit)} in duration {shown}")
+            raise ValueError(f"time: unknown unit {go_quoted(unit)} in duration {shown}")
         total += int(whole or "0") * _UNITS[unit]
         if fraction:
             total += int(fraction) * _UNITS[unit] // 10 ** len(fraction)

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from anynode.admission.webhooks_client import CallFailed, ClientConfig
+from anynode.api.go_text import go_type
 from anynode.api.objects import Object, meta
 from anynode.api.resources import GroupVersion
 from anynode.apiserver.outbound import Outbound
@@ -23,7 +24,6 @@ from anynode.schema import fields, metadata
 
 TIMEOUT_SECONDS = 30.0
 GROUP = "apiextensions.k8s.io"
-_GO_TYPES = {list: "[]interface {}", str: "string", bool: "bool", int: "int64", float: "float64", type(None): "<nil>"}
 
 
 class WebhookConverter:
@@ -116,17 +116,17 @@ def _restored(before: Object, converted: Object) -> Object:
         raise _Refused("missing metadata in converted object")
     given = converted["metadata"]
     if not isinstance(given, dict):
-        raise _Refused(f"invalid metadata of type {_go_type(given)} in converted object")
+        raise _Refused(f"invalid metadata of type {go_type(given)} in converted object")
     kept = {field: value for field, value in before.items() if field not in ("labels", "annotations")}
     for field in ("labels", "annotations"):
         values = given.get(field)
         if values is None:
             continue
         if not isinstance(values, dict):
-            raise _Refused(f"invalid metadata.{field} of type {_go_type(values)} in converted object")
+            raise _Refused(f"invalid metadata.{field} of type {go_type(values)} in converted object")
         for key, value in values.items():
             if not isinstance(value, str):
-                said = f"metadata.{field}[{key}] must be a string, but is {_go_type(value)} in converted object"
+                said = f"metadata.{field}[{key}] must be a string, but is {go_type(value)} in converted object"
                 raise _Refused(said)
         if values != (before.get(field) or {}):
             found = _wrong(field, values)
@@ -141,7 +141,3 @@ def _wrong(field: str, values: Object) -> str:
     rule = metadata.validate_labels if field == "labels" else metadata.validate_annotations
     found = [f"{error.field}: {error.message}" for error in rule(values, path)]
     return found[0] if len(found) == 1 else f"[{', '.join(found)}]" if found else ""
-
-
-def _go_type(value: Any) -> str:
-    return _GO_TYPES.get(type(value), "map[string]interface {}")

@@ -13,6 +13,7 @@ import orjson
 
 from anynode.aio.clock import Clock
 from anynode.api import errors, patches
+from anynode.api.go_text import go_value
 from anynode.api.objects import Object, meta
 from anynode.api.resources import Resource
 from anynode.api.wire import ApiRequest
@@ -97,7 +98,7 @@ class Patcher:
         """What upstream shows of a patch that made no object: the outcome, with sorted keys where it was taken
         apart, or the patch."""
         if media == STRATEGIC_PATCH:
-            return go_text(patch)
+            return go_value(patch)
         result = patched(in_go_order(live, name, self._bodies.types) if name else live)
         return _json(_sorted_along(patch if media == MERGE_PATCH else _pointed(patch), result))
 
@@ -243,19 +244,6 @@ def _pointed(operations: Any) -> Object:
             for step in (pointer or "").split("/")[1:-1]:
                 below = below.setdefault(step.replace("~1", "/").replace("~0", "~"), {})
     return tree
-
-
-def go_text(value: Any) -> str:
-    """A value as Go's ``%+v`` prints it: ``map[a:1 b:[x y]]``."""
-    if isinstance(value, dict):
-        return f"map[{' '.join(f'{key}:{go_text(item)}' for key, item in sorted(value.items()))}]"
-    if isinstance(value, list):
-        return f"[{' '.join(go_text(item) for item in value)}]"
-    if value is None:
-        return "<nil>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
 
 
 def _named(obj: Object, info: RequestInfo) -> Object:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from anynode.api import formats
+from anynode.api.go_text import go_quoted
 from anynode.cel import urls
 from anynode.cel.errors import CelEvaluationError
 from anynode.cel.operators import no_overload
@@ -187,8 +187,8 @@ def _wrong_v6(text: str) -> str:
 
 def _go_message(function: str, text: str, error: _AddressError) -> str:
     message, bar, at = str(error).partition("|")
-    where = f" (at {formats.go_quote(at)})" if bar else ""
-    return f"{function}({formats.go_quote(text)}): {message}{where}"
+    where = f" (at {go_quoted(at)})" if bar else ""
+    return f"{function}({go_quoted(text)}): {message}{where}"
 
 
 def _ip(text: str) -> Ip:
@@ -196,17 +196,17 @@ def _ip(text: str) -> Ip:
         address = _parse_address(text)
     except _AddressError as error:
         shown = _go_message("ParseAddr", text, error)
-        complaint = f"IP Address {formats.go_quote(text)} parse error during conversion from string: {shown}"
+        complaint = f"IP Address {go_quoted(text)} parse error during conversion from string: {shown}"
         raise CelEvaluationError(complaint) from None
     if "%" in text:
-        raise CelEvaluationError(f"IP address {formats.go_quote(text)} with zone value is not allowed")
+        raise CelEvaluationError(f"IP address {go_quoted(text)} with zone value is not allowed")
     _refuse_mapped(text, address)
     return Ip(address)
 
 
 def _refuse_mapped(text: str, address: Address) -> None:
     if address.version == 6 and address.ipv4_mapped is not None:
-        raise CelEvaluationError(f"IPv4-mapped IPv6 address {formats.go_quote(text)} is not allowed")
+        raise CelEvaluationError(f"IPv4-mapped IPv6 address {go_quoted(text)} is not allowed")
 
 
 def _cidr(text: str) -> Cidr:
@@ -221,7 +221,7 @@ def _cidr(text: str) -> Cidr:
 
 
 def _parse_prefix(text: str) -> tuple[Address, int]:
-    shown = f"netip.ParsePrefix({formats.go_quote(text)}): "
+    shown = f"netip.ParsePrefix({go_quoted(text)}): "
     host, slash, bits = text.rpartition("/")
     if not slash:
         raise ValueError(f"{shown}no '/'")
@@ -232,7 +232,7 @@ def _parse_prefix(text: str) -> tuple[Address, int]:
     if "%" in host:
         raise ValueError(f"{shown}IPv6 zones cannot be present in a prefix")
     if (len(bits) > 1 and bits[0] not in "123456789") or not re.fullmatch(r"[0-9]+", bits, re.ASCII):
-        raise ValueError(f"{shown}bad bits after slash: {formats.go_quote(bits)}")
+        raise ValueError(f"{shown}bad bits after slash: {go_quoted(bits)}")
     if len(bits) > 4 or int(bits) > address.max_prefixlen:
         raise ValueError(f"{shown}prefix length out of range")
     return address, int(bits)

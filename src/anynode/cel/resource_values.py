@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from anynode.api.formats import Quantity, go_quote
+from anynode.api.formats import Quantity
+from anynode.api.go_text import go_quoted
 from anynode.cel.errors import CelEvaluationError
 from anynode.cel.operators import MAX_INT, MIN_INT, no_overload
 
@@ -150,25 +151,25 @@ def _parse_semver(text: str) -> Semver:
             raise _SemverError("Prerelease is empty")
         if set(each) <= _DIGITS:
             if len(each) > 1 and each[0] == "0":
-                raise _SemverError(f"Numeric PreRelease version must not contain leading zeroes {go_quote(each)}")
+                raise _SemverError(f"Numeric PreRelease version must not contain leading zeroes {go_quoted(each)}")
             found.append(_in_range(each))
         elif set(each) <= _LETTERS:
             found.append(each)
         else:
-            raise _SemverError(f"Invalid character(s) found in prerelease {go_quote(each)}")
+            raise _SemverError(f"Invalid character(s) found in prerelease {go_quoted(each)}")
     for each in build.split(".") if plus else ():
         if not each:
             raise _SemverError("Build meta data is empty")
         if not set(each) <= _LETTERS:
-            raise _SemverError(f"Invalid character(s) found in build meta data {go_quote(each)}")
+            raise _SemverError(f"Invalid character(s) found in build meta data {go_quoted(each)}")
     return Semver(numbers, tuple(found))
 
 
 def _number(text: str, name: str) -> int:
     if not set(text) <= _DIGITS:
-        raise _SemverError(f"Invalid character(s) found in {name.lower()} number {go_quote(text)}")
+        raise _SemverError(f"Invalid character(s) found in {name.lower()} number {go_quoted(text)}")
     if len(text) > 1 and text[0] == "0":
-        raise _SemverError(f"{name} number must not contain leading zeroes {go_quote(text)}")
+        raise _SemverError(f"{name} number must not contain leading zeroes {go_quoted(text)}")
     return _in_range(text)
 
 
@@ -176,7 +177,7 @@ def _in_range(text: str) -> int:
     if not text:
         raise _SemverError('strconv.ParseUint: parsing "": invalid syntax')
     if len(text) > 20 or int(text) >= 2**64:
-        raise _SemverError(f"strconv.ParseUint: parsing {go_quote(text)}: value out of range")
+        raise _SemverError(f"strconv.ParseUint: parsing {go_quoted(text)}: value out of range")
     return int(text)
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from anynode.api.formats import go_quote
+from anynode.api.go_text import go_quoted
 from anynode.cel.errors import CelEvaluationError, CostExceeded
 from anynode.cel.operators import double_text, no_overload, to_string
 from anynode.cel.sequences import index_of, last_index_of
@@ -210,7 +210,7 @@ def _precision(digits: str) -> int:
         trouble = "invalid syntax" if not digits else "value out of range"
         raise FormatError(
             "could not parse formatting clause: error while parsing precision: error while converting precision to"
-            f" integer: strconv.Atoi: parsing {go_quote(digits)}: {trouble}"
+            f" integer: strconv.Atoi: parsing {go_quoted(digits)}: {trouble}"
         )
     return min(int(digits), 1000)
 
@@ -309,12 +309,12 @@ def _nested(value: Any) -> str:
 def _inside(value: Any) -> str:
     kind = type(value)
     if kind is str:
-        return go_quote(value)
+        return go_quoted(value)
     if kind is bytes:
-        return f"b{go_quote(str(to_string(value)))}"
+        return f"b{go_quoted(str(to_string(value)))}"
     if kind is float:
         plain = f"{value:.6f}" if value == value and abs(value) != float("inf") else double_text(value)
-        return plain if plain[-1].isdigit() else go_quote(plain)
+        return plain if plain[-1].isdigit() else go_quoted(plain)
     if kind is Timestamp:
         return f'timestamp("{value}")'
     if kind is Duration:

@@ -10,7 +10,7 @@ import dataclasses
 import re
 from urllib.parse import quote
 
-from anynode.api import formats
+from anynode.api.go_text import go_quoted
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
@@ -47,7 +47,7 @@ def _located(text: str, without_fragment: str, *, via_request: bool) -> Parts:
     try:
         return _parse(without_fragment, via_request=via_request)
     except UrlError as error:
-        raise UrlError(f"parse {formats.go_quote(text)}: {error}") from None
+        raise UrlError(f"parse {go_quoted(text)}: {error}") from None
 
 
 def _parse(text: str, *, via_request: bool) -> Parts:
@@ -96,16 +96,16 @@ def _authority(text: str) -> str:
         _check_port(host[colon:])
     for letter in host.encode():
         if letter < 128 and letter not in _HOST_ALLOWED and letter != ord("%"):
-            raise UrlError(f"invalid character {formats.go_quote(chr(letter))} in host name")
+            raise UrlError(f"invalid character {go_quoted(chr(letter))} in host name")
     for found in _ESCAPE.finditer(host.encode()):
         if found[1] is None or int(found[1][:1], 16) < 8:
-            raise UrlError(f"invalid URL escape {formats.go_quote(_escape_at(host, found.start()))}")
+            raise UrlError(f"invalid URL escape {go_quoted(_escape_at(host, found.start()))}")
     return host
 
 
 def _check_port(text: str) -> None:
     if text and not re.fullmatch(r":[0-9]*", text, re.ASCII):
-        raise UrlError(f"invalid port {formats.go_quote(text)} after host")
+        raise UrlError(f"invalid port {go_quoted(text)} after host")
 
 
 def _escape_at(text: str, at: int) -> str:
@@ -118,7 +118,7 @@ def _unescaped(text: str) -> str:
         return text
     for found in _ESCAPE.finditer(raw):
         if found[1] is None:
-            raise UrlError(f"invalid URL escape {formats.go_quote(_escape_at(text, found.start()))}")
+            raise UrlError(f"invalid URL escape {go_quoted(_escape_at(text, found.start()))}")
     return _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), raw).decode("utf-8", "surrogateescape")
 
 

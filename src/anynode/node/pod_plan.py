@@ -18,7 +18,8 @@ from typing import Any
 
 import orjson
 
-from anynode.api.formats import Quantity, go_quote
+from anynode.api.formats import Quantity
+from anynode.api.go_text import go_quoted
 from anynode.api.objects import Object, annotations_of, get_path, labels_of, meta, name_of, namespace_of
 from anynode.node.pod_machine import Kind, containers_of
 from anynode.provider import ContainerPlan, Mount, PodIdentity, Volume, VolumeFile
@@ -295,7 +296,7 @@ def field_value(pod: Object, path: str, lookups: Lookups) -> str:
 
 
 def _format_map(values: Mapping[str, str]) -> str:
-    return "\n".join(f"{key}={go_quote(values[key])}" for key in sorted(values))
+    return "\n".join(f"{key}={go_quoted(values[key])}" for key in sorted(values))
 
 
 def resource_value(pod: Object, container: Object, selector: Object, allocatable: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anynode.api.formats import go_value
+from anynode.api.go_text import go_type, go_value
 from anynode.schema.field_sets import LEAF, Node, has_children, is_member, shown
 from anynode.schema.shapes import LIST, LIST_MAP, SET, STRUCT, UNTYPED, UNTYPED_SHAPE, Shape, ShapeError
 
@@ -64,17 +64,12 @@ def _go_syntax(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else go_value(value)
 
 
-def _go_type(value: Any) -> str:
-    kinds = {dict: "map[string]interface {}", list: "[]interface {}", str: "string", bool: "bool", int: "int64"}
-    return kinds.get(type(value), "float64")
-
-
 def _scalar_complaints(scalar: str, value: Any) -> list[str]:
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     if scalar == "string" and not isinstance(value, str):
         return [f"expected string, got &value.valueUnstructured{{Value:{_go_syntax(value)}}}"]
     if scalar == "numeric" and not numeric:
-        return [f"expected numeric (int or float), got {_go_type(value)}"]
+        return [f"expected numeric (int or float), got {go_type(value)}"]
     if scalar == "boolean" and not isinstance(value, bool):
         return [f"expected boolean, got {_pointer(value)}"]
     if scalar == "untyped" and isinstance(value, dict | list):

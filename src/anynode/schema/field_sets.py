@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from anynode.api.formats import go_value
+from anynode.api.go_text import go_value
 
 Node = dict[str, Any]
 

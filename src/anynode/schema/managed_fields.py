@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from anynode.api import errors, formats
+from anynode.api.go_text import go_quoted
 from anynode.api.objects import Object, meta
 from anynode.schema import applying, field_sets, typed
 from anynode.schema.comparison import Change, compare
@@ -469,7 +470,7 @@ def _refuse_conflicts(others: Sequence[Entry], changed: Node) -> None:
 
 
 def _shown_manager(entry: Entry) -> str:
-    text = formats.go_quote(entry.get("manager", ""))
+    text = go_quoted(entry.get("manager", ""))
     if entry.get("subresource"):
-        text = f"{text} with subresource {formats.go_quote(entry['subresource'])}"
+        text = f"{text} with subresource {go_quoted(entry['subresource'])}"
     return f"{text} using {entry['apiVersion']}" if entry["operation"] == "Update" else text

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from anynode.api.formats import go_value
+from anynode.api.go_text import go_value
 from anynode.api.objects import Object
 from anynode.schema.types import Field, Types
 

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from anynode.api.go_text import go_quoted
 from anynode.cel import types, values
 from anynode.cel.environment import PER_REQUEST_BUDGET, Budget, Program
 from anynode.cel.errors import CelError, CostExceeded
@@ -217,7 +218,7 @@ class _Run:
                 text = "messageExpression evaluation failed due to running out of cost budget, no further validation "
                 text += "rules will be run"
                 if self._budget.remaining > 0:
-                    shown = wording.go_quoted(rule.source.get("messageExpression") or "")
+                    shown = go_quoted(rule.source.get("messageExpression") or "")
                     text = "no further validation rules will be run due to call cost exceeds limit for "
                     text += f"messageExpression: {shown}"
                 self._add(invalid(path, kind, text), rule, ratchet)

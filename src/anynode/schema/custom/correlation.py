@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from anynode.api.go_text import go_quoted
 from anynode.schema.custom.structural import Structural
-from anynode.schema.custom.wording import go_quoted
 
 
 def alike(one: Any, other: Any) -> bool:

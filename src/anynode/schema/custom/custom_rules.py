@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from anynode.api import names
+from anynode.api.go_text import go_quoted, go_type, go_value
 from anynode.api.objects import Object, meta
 from anynode.api.resources import Resource
 from anynode.schema import metadata
@@ -18,7 +19,7 @@ from anynode.schema.custom import cel_validation, object_rules, value_rules
 from anynode.schema.custom.correlation import Correlated
 from anynode.schema.custom.structural import Structural
 from anynode.schema.custom.value_schema import ValueSchema
-from anynode.schema.custom.wording import go_quoted, invalid
+from anynode.schema.custom.wording import invalid
 from anynode.schema.fields import FieldError
 from anynode.schema.rules import Findings, KindRules
 
@@ -187,28 +188,7 @@ def nested(obj: Object, path: str, wanted: type, said: str) -> tuple[Any, str]:
 
 def _not_of_type(steps: Sequence[str], value: Any, wanted: str) -> str:
     path = f".{'.'.join(steps)}"
-    return f"{path} accessor error: {go_shape(value)} is of the type {go_type(value)}, expected {wanted}"
-
-
-def go_shape(value: Any) -> str:
-    """A JSON value as Go's ``%v`` prints it."""
-    if isinstance(value, dict):
-        return f"map[{' '.join(f'{key}:{go_shape(value[key])}' for key in sorted(value))}]"
-    if isinstance(value, list):
-        return f"[{' '.join(go_shape(each) for each in value)}]"
-    if value is None:
-        return "<nil>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
-
-
-def go_type(value: Any) -> str:
-    """Go's name of the type of a JSON value."""
-    if value is None:
-        return "<nil>"
-    kinds = {bool: "bool", int: "int64", float: "float64", str: "string", list: "[]interface {}"}
-    return kinds.get(value.__class__, "map[string]interface {}")
+    return f"{path} accessor error: {go_value(value)} is of the type {go_type(value)}, expected {wanted}"
 
 
 def _replica_errors(obj: Object, path: str) -> list[FieldError]:

@@ -11,8 +11,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from anynode.api.go_text import Ordered
 from anynode.api.objects import Object
-from anynode.schema.custom.wording import Ordered
 
 _SHARED = ("subresources", "schema", "additionalPrinterColumns", "selectableFields")
 

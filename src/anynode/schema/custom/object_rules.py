@@ -9,9 +9,9 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from anynode.api import names
+from anynode.api.go_text import go_json
 from anynode.api.objects import Object
 from anynode.schema import metadata, typed
-from anynode.schema.custom import wording
 from anynode.schema.custom.pruning import read_metadata
 from anynode.schema.custom.structural import Structural
 from anynode.schema.custom.wording import child, duplicate, invalid, required
@@ -67,7 +67,7 @@ def _doubled(items: Sequence[Any]) -> list[int]:
     seen: dict[Hashable, int] = {}
     found: list[int] = []
     for at, item in enumerate(items):
-        key = wording.go_json(item) if isinstance(item, dict | list) else (item.__class__, item)
+        key = go_json(item) if isinstance(item, dict | list) else (item.__class__, item)
         times = seen.get(key, 0)
         seen[key] = times + 1
         if times == 1:

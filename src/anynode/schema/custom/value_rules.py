@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from anynode.api import patterns
+from anynode.api.go_text import go_float, go_json, go_quoted
 from anynode.schema.custom import formats, value_schema, wording
 from anynode.schema.custom.correlation import Correlated
 from anynode.schema.custom.value_schema import ValueSchema
@@ -79,7 +80,7 @@ def _worded(complaint: Complaint, root: str) -> FieldError:
     if complaint.reason == "required":
         return wording.required(path)
     if complaint.reason == "enum":
-        listed = [each if isinstance(each, str) else wording.go_json(each) for each in complaint.enum]
+        listed = [each if isinstance(each, str) else go_json(each) for each in complaint.enum]
         return wording.not_supported(path, complaint.value, listed)
     if complaint.reason == "long":
         return wording.too_long(path, complaint.limit)
@@ -142,7 +143,7 @@ def _type(schema: ValueSchema, value: Any, path: str) -> Outcome:
     wanted = ",".join(schema.types)
     if found in ("integer", "number", "boolean", "object") and schema.format:
         wanted, found = schema.format, {"integer": "int64", "number": "float64"}.get(found, "")
-    text = f"{path} in body must be of type {wanted}: {wording.go_quoted(found)}"
+    text = f"{path} in body must be of type {wanted}: {go_quoted(found)}"
     return Outcome(Complaint(text, path, "type", found))
 
 
@@ -169,7 +170,7 @@ def _format(schema: ValueSchema, value: str, path: str) -> Outcome:
     check = formats.check(schema.format)
     if check is None or check(value):
         return Outcome()
-    text = f"{path} in body must be of type {schema.format}: {wording.go_quoted(value)}"
+    text = f"{path} in body must be of type {schema.format}: {go_quoted(value)}"
     return Outcome(Complaint(text, path, "type", value))
 
 
@@ -191,7 +192,7 @@ def _number(schema: ValueSchema, value: float, path: str) -> Outcome:
             continue
         bound = schema.raw[keyword]
         limit: float = int(bound) if how == "whole" else float(bound)
-        printed = str(int(bound)) if how == "whole" else wording.go_float(float(bound))
+        printed = str(int(bound)) if how == "whole" else go_float(float(bound))
         if keyword == "multipleOf":
             text = f"{path} in body should be a multiple of {printed}"
             if limit <= 0:
@@ -257,7 +258,7 @@ def _members(schema: ValueSchema, obj: dict[str, Any], path: str, correlated: Co
 
 def _junctors(schema: ValueSchema, value: Any, path: str) -> Outcome:
     result = Outcome()
-    shown = wording.go_quoted(path)
+    shown = go_quoted(path)
     if schema.any_of:
         _any_of(schema, value, path, result)
     if schema.one_of:
@@ -284,7 +285,7 @@ def _any_of(schema: ValueSchema, value: Any, path: str, result: Outcome) -> None
             return
         if best is None or found.matches > best.matches:
             best = found
-    result.add(Complaint(f"{wording.go_quoted(path)} must validate at least one schema (anyOf)"))
+    result.add(Complaint(f"{go_quoted(path)} must validate at least one schema (anyOf)"))
     if best is not None:
         result.merge(best)
 
@@ -303,7 +304,7 @@ def _one_of(schema: ValueSchema, value: Any, path: str, result: Outcome) -> None
         result.merge(first)
         return
     said = f"Found {valid} valid alternatives" if valid else "Found none valid"
-    text = f"{wording.go_quoted(path)} must validate one and only one schema (oneOf). {said}"
+    text = f"{go_quoted(path)} must validate one and only one schema (oneOf). {said}"
     result.add(Complaint(text))
     if best is not None:
         result.merge(best)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from anynode.api import names
+from anynode.api.go_text import go_quoted
 from anynode.api.objects import Object, meta
 from anynode.schema import metadata
 from anynode.schema.custom import addresses, schema_rules, wording
@@ -28,7 +29,7 @@ _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int
 _REVIEW_VERSIONS = ("v1", "v1beta1")
 _APPROVAL_PAGE = "see https://github.com/kubernetes/enhancements/pull/1111"
 
-quoted = wording.go_quoted
+quoted = go_quoted
 
 
 def schemas(crd: Object) -> Iterator[Object]:
