@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 
@@ -25,25 +26,8 @@ RECORDED = SHARED / "data" / "golden"
 TOOL = SHARED / "tools" / "golden" / "golden.py"
 OWN_SOURCE = re.compile(r"\.projected\.sources: 3 items, upstream has 4$")
 START_SECONDS = 30.0
-SECOND = 1.1
-"""Between two runs on one server: the tool names its namespaces by the second."""
-
-GROUPS = (
-    ["semantics-watch", "semantics-list", "semantics-http", "semantics-discovery", "objects-tables"],
-    ["semantics-write", "semantics-delete", "semantics-patch", "semantics-apply", "objects-core", "objects-cluster"],
-    [
-        "semantics-validation",
-        "semantics-pods",
-        "semantics-authz",
-        "objects-reviews",
-        "objects-pods",
-        "objects-workloads",
-        "objects-net-policy-storage",
-    ],
-    ["extensions-crd", "extensions-cr", "extensions-misc"],
-    ["extensions-crd-validation", "extensions-cr-validation"],
-    ["extensions-admission", "extensions-admission-policy", "extensions-webhook-config"],
-)
+PARTS = 8
+"""Servers the cases are dealt to: most of their time is waiting, as the recording did."""
 FLOORS = {
     "admission": 23,
     "admission-policy": 26,
@@ -102,28 +86,43 @@ def apiserver(directory: pathlib.Path) -> Iterator[pathlib.Path]:
         process.wait(30)
 
 
-def check(kubeconfig: pathlib.Path, names: list[str], directory: pathlib.Path) -> subprocess.Popen[bytes]:
-    """One file after the other, in the background; the report of each stands beside the kubeconfig."""
-    lines = [
-        f"{sys.executable} {TOOL} check --kubeconfig {kubeconfig} --json {directory / name}.json "
-        f"{RECORDED / name}.json; sleep {SECOND}"
-        for name in names
-    ]
-    return subprocess.Popen(["sh", "-c", "\n".join(lines)], stdout=subprocess.DEVNULL)
+def weight(case: dict[str, Any]) -> float:
+    """About how many seconds a case takes: what it sleeps, and a little."""
+    return 0.3 + sum(float(step.get("SLEEP", 0)) + float(step.get("seconds", 0)) for step in case["steps"])
+
+
+def parts() -> Iterator[list[dict[str, Any]]]:
+    """All recorded cases in order, cut into pieces that take about the same time."""
+    cases = [case for file in sorted(RECORDED.glob("*.json")) for case in json.loads(file.read_text())]
+    most = sum(map(weight, cases)) / PARTS
+    part: list[dict[str, Any]] = []
+    for case in cases:
+        part.append(case)
+        if sum(map(weight, part)) >= most:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def check(kubeconfig: pathlib.Path, cases: list[dict[str, Any]]) -> subprocess.Popen[bytes]:
+    """One case after the other, in the background; the report stands beside the kubeconfig."""
+    file = kubeconfig.with_name("cases.json")
+    file.write_text(json.dumps(cases))
+    words = ["--kubeconfig", str(kubeconfig), "--json", str(kubeconfig.with_name("report.json")), str(file)]
+    return subprocess.Popen([sys.executable, str(TOOL), "check", *words], stdout=subprocess.DEVNULL)
 
 
 def test_the_api_server_answers_as_upstream_does(tmp_path: pathlib.Path) -> None:
     reports = []
     with ExitStack() as servers:
         running = []
-        for number, names in enumerate(GROUPS):
+        for number, cases in enumerate(parts()):
             kubeconfig = servers.enter_context(apiserver(tmp_path / str(number)))
-            running.append(check(kubeconfig, names, kubeconfig.parent))
-        for process in running:
+            running.append((check(kubeconfig, cases), kubeconfig.with_name("report.json")))
+        for process, report in running:
             process.wait()
-    for number, names in enumerate(GROUPS):
-        for name in names:
-            reports += json.loads((tmp_path / str(number) / f"{name}.json").read_text())
+            reports += json.loads(report.read_text())
     alike, total, apart = collections.Counter[str](), collections.Counter[str](), collections.Counter[str]()
     differing = []
     for case in reports:
