@@ -44,7 +44,7 @@ from anynode.provider import ContainerState, PodRecord, Provider, ProviderError
 from anynode.registry.adoption import adopted
 from anynode.registry.rewind import LEASES, records_at, restore
 from anynode.scheduler.scheduler import Scheduler
-from anynode.security import pki
+from anynode.security import private_files
 from anynode.security.signing import RequestSigner
 from anynode.storage import etcd, log, snapshot
 from anynode.storage.encrypted import EncryptedStorage
@@ -139,7 +139,7 @@ def own_service_network(directory: pathlib.Path, *, but: str = "") -> str:
     number = zlib.crc32(str(directory).encode()) % 256
     blocks = (f"127.{64 + each // 4}.{each % 4 * 64}.0/18" for each in (number, number ^ 1))
     chosen = next(each for each in blocks if each != but)
-    pki.write_private(kept, f"{chosen}\n".encode())
+    private_files.write_private(kept, f"{chosen}\n".encode())
     return chosen
 
 

@@ -35,8 +35,8 @@ from anynode.security.pki import (
     CertificateAuthority,
     KeyPair,
     load_or_create_key,
-    write_private,
 )
+from anynode.security.private_files import write_private
 from anynode.security.rbac import MASTERS
 from anynode.security.tokens import TokenIssuer
 from anynode.storage.types import Storage

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from anynode.cli.state import StateError, write_private
+from anynode.cli.state import StateError
+from anynode.security.private_files import write_private
 
 
 def user_file(environment: Mapping[str, str] = os.environ) -> pathlib.Path:

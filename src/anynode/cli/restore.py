@@ -11,7 +11,8 @@ import click
 
 from anynode.cli.backup import output_option, say
 from anynode.cli.options import fail, name_options
-from anynode.cli.state import DataDir, StateError, write_private
+from anynode.cli.state import DataDir, StateError
+from anynode.security.private_files import write_private
 
 BUMP = 1_000_000_000
 """How far revisions go on above the backup's: above all the cluster handed out since, so that none is used twice."""

@@ -18,6 +18,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from anynode.security.private_files import write_private
+
 DEFAULT_NAME = "anynode"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?")
 
@@ -174,12 +176,3 @@ class DataDir:
     def announce(self, running: Running) -> None:
         """Say that the cluster is ready; the note appears whole or not at all."""
         write_private(self.run_file, json.dumps(running.wire(), indent=2).encode() + b"\n")
-
-
-def write_private(path: pathlib.Path, content: bytes) -> None:
-    """Write a file only its owner can read, replacing the old one in one step."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    beside.replace(path)

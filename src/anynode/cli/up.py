@@ -27,7 +27,8 @@ from anynode.cli.options import (
     store_settings,
     with_images,
 )
-from anynode.cli.state import DataDir, Running, StateError, context_name, write_private
+from anynode.cli.state import DataDir, Running, StateError, context_name
+from anynode.security.private_files import write_private
 
 START_SECONDS = 60.0
 """How long a detached cluster may take to become ready before the parent gives up waiting."""

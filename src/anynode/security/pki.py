@@ -12,7 +12,6 @@ import datetime
 import functools
 import hashlib
 import ipaddress
-import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
@@ -24,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from anynode.aio.clock import Clock
 from anynode.api.wire import User
+from anynode.security.private_files import make_private, write_private
 
 CA_LIFE = datetime.timedelta(days=3650)
 LEAF_LIFE = datetime.timedelta(days=365)
@@ -64,25 +64,6 @@ def key_pem(key: Key) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def make_private(directory: pathlib.Path) -> None:
-    """Make a directory only its owner may enter, or close one that others may."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if directory.stat().st_mode & 0o077:
-        directory.chmod(0o700)
-
-
-def write_private(path: pathlib.Path, content: bytes) -> None:
-    """Write a file only its owner may read, whole or not at all."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
 
 
 class CertificateAuthority:

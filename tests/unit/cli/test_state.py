@@ -9,7 +9,7 @@ import stat
 
 import pytest
 
-from anynode.cli.state import DataDir, Running, StateError, clusters_directory, context_name, write_private
+from anynode.cli.state import DataDir, Running, StateError, clusters_directory, context_name
 
 
 def running(directory: DataDir) -> Running:
@@ -59,14 +59,6 @@ def test_the_directory_and_its_files_are_private(tmp_path: pathlib.Path) -> None
         assert stat.S_IMODE(directory.path.stat().st_mode) == 0o700
         assert stat.S_IMODE(directory.run_file.stat().st_mode) == 0o600
         assert stat.S_IMODE(directory.lock_file.stat().st_mode) == 0o600
-
-
-def test_a_private_file_is_replaced_whole(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "f"
-    write_private(path, b"one")
-    write_private(path, b"two")
-    assert path.read_bytes() == b"two"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("name", ["", "A", "a/b", "-a", "a-", "x" * 43, ".."])

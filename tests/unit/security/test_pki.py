@@ -32,7 +32,7 @@ def test_the_authority_stays_the_same_and_private(tmp_path: pathlib.Path, author
 def test_a_handshake_proves_both_sides(tmp_path: pathlib.Path, authority: pki.CertificateAuthority) -> None:
     def context(purpose: ssl.Purpose, pair: pki.KeyPair, name: str) -> ssl.SSLContext:
         for suffix, content in (("crt", pair.certificate), ("key", pair.key)):
-            pki.write_private(tmp_path / f"{name}.{suffix}", content)
+            (tmp_path / f"{name}.{suffix}").write_bytes(content)
         made = ssl.create_default_context(purpose, cadata=authority.certificate.decode())
         made.verify_flags |= ssl.VERIFY_X509_STRICT
         made.load_cert_chain(tmp_path / f"{name}.crt", tmp_path / f"{name}.key")
