@@ -124,6 +124,22 @@ async def test_a_watch_in_protobuf_shares_frames(assembly: Assembly) -> None:
     other.watch.stop()
 
 
+async def test_who_gets_what_left_a_selector_sees_it_as_it_is(assembly: Assembly) -> None:
+    await make(assembly, 1)
+    watched = await ask(assembly, f"{PATH}?watch=1&labelSelector=n%3D0", PROTOBUF)
+    assert watched.watch is not None
+    sink = Sink()
+    watched.watch.start(sink)
+    change = {"metadata": {"name": "c00000", "labels": {"n": "gone"}}, "data": {"k": "v"}}
+    assert (await ask(assembly, f"{PATH}/c00000", "application/json", "PUT", change)).status == 200
+    kind, left = framed(sink.events[-1].line)
+    now = read(await ask(assembly, f"{PATH}/c00000", PROTOBUF))
+    assert (kind, left["metadata"]["labels"], now["metadata"]["labels"]) == ("DELETED", {"n": "0"}, {"n": "gone"})
+    assert left["metadata"]["resourceVersion"] == now["metadata"]["resourceVersion"]
+    assert read(await ask(assembly, PATH, PROTOBUF))["items"][0]["metadata"] == now["metadata"]
+    watched.watch.stop()
+
+
 async def test_a_watch_that_cannot_be_says_so_in_protobuf(assembly: Assembly) -> None:
     response = await ask(assembly, f"{PATH}?watch=1&resourceVersion=1", PROTOBUF)
     assert response.watch is not None

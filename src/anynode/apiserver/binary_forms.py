@@ -22,21 +22,27 @@ INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 
 class _Kept:
-    """Messages by object and revision; the oldest go first."""
+    """Messages by object and revision; the oldest go first.
+
+    What left a selector is shown as it was, with the revision at which it left: its message is nobody else's, so a
+    message counts for the stored bytes it was made of alone.
+    """
 
     def __init__(self) -> None:
-        self._messages: dict[tuple[str, Revision], bytes] = {}
+        self._messages: dict[tuple[str, Revision], tuple[bytes, bytes]] = {}
         self._size = 0
 
     def get(self, item: Item, make: Callable[[Item], bytes]) -> bytes:
         slot = (item.key, item.revision)
-        found = self._messages.get(slot)
-        if found is None:
-            found = self._messages[slot] = make(item)
-            self._size += len(found)
-            while self._size > MOST_KEPT_BYTES:
-                self._size -= len(self._messages.pop(next(iter(self._messages))))
-        return found
+        kept = self._messages.get(slot)
+        if kept is not None and kept[0] == item.value:
+            return kept[1]
+        made = make(item)
+        self._messages[slot] = item.value, made
+        self._size += len(made) - (0 if kept is None else len(kept[1]))
+        while self._size > MOST_KEPT_BYTES:
+            self._size -= len(self._messages.pop(next(iter(self._messages)))[1])
+        return made
 
 
 class ProtobufForm:
