@@ -1,7 +1,7 @@
 """Files and directories for their owner only.
 
-A file appears or changes whole or not at all, whoever writes it at the same time; when ``write_private`` returns it is on
-disk.
+A file appears or changes whole or not at all, whoever writes it at the same time; what ``write_private`` wrote is on
+disk when it returns.
 """
 
 from __future__ import annotations
