@@ -150,12 +150,11 @@ class HttpAdapter:
                 return _as_messages(request, response.watch)
             headers = {**_WATCH_HEADERS, **response.headers}
             return HttpResponse(status=200, headers=headers, push=_pushing(response.watch, self._framing))
-        headers = dict(response.headers)
         if response.upgrade is not None:
-            return HttpResponse(status=response.status, headers=headers, upgrade=response.upgrade)
+            return HttpResponse(status=response.status, headers=response.headers, upgrade=response.upgrade)
+        headers = {"cache-control": "no-cache, private", **response.headers}
         if response.content_type:
             headers["content-type"] = response.content_type
-        headers["cache-control"] = headers.get("cache-control", "no-cache, private")
         stream = response.stream
         if stream is not None:
             if isinstance(stream, long_lists.LongList) and _wants_gzip(request):

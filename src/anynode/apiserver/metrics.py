@@ -9,12 +9,11 @@ from __future__ import annotations
 import bisect
 import collections
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 from anynode.aio.clock import Clock
-from anynode.api.errors import ApiError
 from anynode.api.resources import Resource
-from anynode.api.wire import ApiRequest, ApiResponse
+from anynode.api.wire import ApiRequest
 from anynode.apiserver.requestinfo import RequestInfo
 
 Gauge = Callable[[], Mapping[str, float]]
@@ -28,12 +27,13 @@ _BOUNDS = (
 _DURATION = "apiserver_request_duration_seconds"
 
 
-class _Durations:
-    """How long the requests of one key took."""
+class _Series:
+    """What became of the requests of one key: how often each code, and how long they took."""
 
-    __slots__ = ("buckets", "total")
+    __slots__ = ("buckets", "codes", "total")
 
     def __init__(self) -> None:
+        self.codes: dict[int, int] = {}
         self.buckets = [0] * (len(_BOUNDS) + 1)
         self.total = 0.0
 
@@ -42,34 +42,35 @@ class Metrics:
     """Counters kept here, gauges asked when read."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._requests: collections.Counter[tuple[Key, int]] = collections.Counter()
-        self._durations: dict[Key, _Durations] = {}
+        self.now = clock.monotonic
+        """Seconds: when a request to be counted begins."""
+        self._series: dict[Key, _Series] = {}
+        self._found: dict[tuple[str, str, str, str, bool, bool], _Series] = {}
+        """By what most requests differ in, the same series: found without looking at labels."""
         self._codes: collections.Counter[int] = collections.Counter()
         self._gauges: dict[str, Gauge] = {}
 
-    async def counted(
-        self, request: ApiRequest, info: RequestInfo, resource: Resource, answer: Awaitable[ApiResponse]
-    ) -> ApiResponse:
-        """``answer``, counted with its code and how long it took."""
-        began, code = self._clock.monotonic(), 500
-        try:
-            response = await answer
-            code = response.status
-            return response
-        except ApiError as error:
-            code = error.status_code
-            raise
-        finally:
-            self._count(_key(request, info, resource), code, self._clock.monotonic() - began)
+    def count(self, request: ApiRequest, info: RequestInfo, resource: Resource, code: int, began: float) -> None:
+        """One more request of ``resource``, answered with ``code`` now."""
+        verb = info.verb
+        if info.subresource or verb == "patch" or request.query:
+            series = self._of(_key(request, info, resource))
+        else:
+            slot = (verb, info.group, info.version, info.plural, bool(info.name), bool(info.namespace))
+            found = self._found.get(slot)
+            if found is None:
+                found = self._found[slot] = self._of(_key(request, info, resource))
+            series = found
+        seconds = self.now() - began
+        series.codes[code] = series.codes.get(code, 0) + 1
+        series.buckets[bisect.bisect_left(_BOUNDS, seconds)] += 1
+        series.total += seconds
 
-    def _count(self, key: Key, code: int, seconds: float) -> None:
-        self._requests[key, code] += 1
-        durations = self._durations.get(key)
-        if durations is None:
-            durations = self._durations[key] = _Durations()
-        durations.buckets[bisect.bisect_left(_BOUNDS, seconds)] += 1
-        durations.total += seconds
+    def _of(self, key: Key) -> _Series:
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = _Series()
+        return series
 
     def refused(self, code: int) -> None:
         self._codes[code] += 1
@@ -79,20 +80,22 @@ class Metrics:
 
     def text(self) -> bytes:
         lines = ["# TYPE apiserver_request_total counter"]
+        ordered = sorted(self._series.items(), key=lambda each: each[0])
         lines.extend(
             f'apiserver_request_total{{code="{code}",{_labels(key)}}} {count}'
-            for (key, code), count in sorted(self._requests.items())
+            for key, series in ordered
+            for code, count in sorted(series.codes.items())
         )
         lines.append(f"# TYPE {_DURATION} histogram")
-        for key, durations in sorted(self._durations.items(), key=lambda each: each[0]):
+        for key, series in ordered:
             labels = _labels(key)
-            sums = list(itertools.accumulate(durations.buckets))
+            sums = list(itertools.accumulate(series.buckets))
             lines.extend(
                 f'{_DURATION}_bucket{{{labels},le="{bound:g}"}} {count}'
                 for bound, count in zip(_BOUNDS, sums, strict=False)
             )
             lines.append(f'{_DURATION}_bucket{{{labels},le="+Inf"}} {sums[-1]}')
-            lines.append(f"{_DURATION}_sum{{{labels}}} {durations.total:g}")
+            lines.append(f"{_DURATION}_sum{{{labels}}} {series.total:g}")
             lines.append(f"{_DURATION}_count{{{labels}}} {sums[-1]}")
         lines.append("# TYPE apiserver_request_terminations_total counter")
         lines.extend(

@@ -52,6 +52,8 @@ PERHAPS_STALE = frozenset({401, 403, 404, 409, 422})
 OUTDATED = {"endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
 """Resources whose use is warned of."""
 READS = frozenset({"get", "list", "watch"})
+MANY_SEATS = frozenset({"list", "watch"})
+"""Requests that may take more than one seat."""
 LONG_RUNNING = frozenset({"attach", "exec", "proxy", "log", "portforward"})
 
 Handler = Callable[[ApiRequest, RequestInfo, User], Awaitable[ApiResponse]]
@@ -146,10 +148,10 @@ class ApiServer:
         """The answer to any request; never raises but for cancellation."""
         audit_id = self._audit_id(request)
         if self._auditor is None:
-            return await self._handled(request, audit_id, None)
+            return await self._told(request, audit_id, None)
         await self._auditor.log.room()
         trail = self._auditor.trail(request, audit_id)
-        return trail.answered(await self._handled(request, audit_id, trail))
+        return trail.answered(await self._told(request, audit_id, trail))
 
     def _in_protobuf(self, request: ApiRequest, response: ApiResponse) -> ApiResponse:
         """A response that is one plain object, for who would rather have it as protobuf."""
@@ -161,10 +163,6 @@ class ApiServer:
             response.obj, response.content_type = None, negotiation.PROTOBUF
         return response
 
-    async def _handled(self, request: ApiRequest, audit_id: str, trail: Trail | None) -> ApiResponse:
-        response = await self._told(request, audit_id, trail)
-        return response if response.obj is None else self._in_protobuf(request, response)
-
     async def _told(self, request: ApiRequest, audit_id: str, trail: Trail | None) -> ApiResponse:
         try:
             if self._reader.shared:
@@ -172,16 +170,17 @@ class ApiServer:
             else:
                 response = await self._answer(request, trail)
         except errors.ApiError as error:
-            return self._refused(audit_id, error)
+            return self._in_protobuf(request, self._refused(audit_id, error))
         except (RecursionError, orjson.JSONEncodeError) as error:
             logger.warning("request goes too deep", extra={"path": request.path}, exc_info=error)
-            return self._refused(audit_id, errors.BadRequest("exceeded max depth"))
+            return self._in_protobuf(request, self._refused(audit_id, errors.BadRequest("exceeded max depth")))
         except Exception as error:  # the one place where the unexpected becomes a Status
             logger.error("request failed unexpectedly", extra={"path": request.path}, exc_info=error)
             said = f"Internal error occurred: {type(error).__name__}"
-            return self._refused(audit_id, errors.InternalError(said, details={"causes": [{"message": said}]}))
+            refusal = errors.InternalError(said, details={"causes": [{"message": said}]})
+            return self._in_protobuf(request, self._refused(audit_id, refusal))
         response.headers = {"audit-id": audit_id, **response.headers}
-        return response
+        return response if response.obj is None else self._in_protobuf(request, response)
 
     def _refused(self, audit_id: str, error: errors.ApiError) -> ApiResponse:
         headers: dict[str, str] = {"audit-id": audit_id, **error.headers}
@@ -259,11 +258,12 @@ class ApiServer:
             return await self._permitted(request, info, user, trail)
         flows = self._flows
         place = flows.place(user, info)
-        level = place.level
-        width = flows.width(place, info, request, self.find)
-        if info.verb == "watch" and flows.is_watched_out():
-            self._metrics.refused(429)
-            return too_many(1, place.headers)
+        level, width = place.level, 1
+        if info.verb in MANY_SEATS:
+            width = flows.width(place, info, request, self.find)
+            if info.verb == "watch" and flows.is_watched_out():
+                self._metrics.refused(429)
+                return too_many(1, place.headers)
         if not level.take(width):
             retry_seconds = await flows.wait(place, width)
             if retry_seconds:
@@ -276,16 +276,20 @@ class ApiServer:
             raise
         finally:
             level.release(width)
-        response.headers = {**place.headers, **response.headers}
+        headers = response.headers
+        response.headers = {**place.headers, **headers} if headers else place.headers
         return response
 
-    async def _permitted(self, request: ApiRequest, info: RequestInfo, user: User, trail: Trail | None) -> ApiResponse:
+    def _permitted(
+        self, request: ApiRequest, info: RequestInfo, user: User, trail: Trail | None
+    ) -> Awaitable[ApiResponse]:
+        """The answer to who may ask; raises ``Forbidden``."""
         if trail is not None:
             trail.decided(self.authorizer.decision(user, _attributes(info)))
         if not info.is_resource:
-            return await self._document(request, info, user)
+            return self._document(request, info, user)
         self.authorizer.permit(info, user)
-        return await self._routed(request, info, user)
+        return self._routed(request, info, user)
 
     def _impersonated(self, request: ApiRequest, info: RequestInfo, user: User, trail: Trail | None) -> User:
         wanted = impersonation.wanted_user(request)
@@ -302,13 +306,21 @@ class ApiServer:
             served = self._find_custom(info.group, info.version, info.plural)
             if served is None:
                 return await self._not_stored(request, info, user)
-        answer = self._stored(served, request, info, user)
-        return await self._metrics.counted(request, info, served.resource, answer)
+        began, code = self._metrics.now(), 500
+        try:
+            response = await self._stored(served, request, info, user)
+            code = response.status
+            return response
+        except errors.ApiError as error:
+            code = error.status_code
+            raise
+        finally:
+            self._metrics.count(request, info, served.resource, code, began)
 
-    async def _stored(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
+    def _stored(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> Awaitable[ApiResponse]:
         resource = served.resource
         if served.custom is not None:
-            return await self._custom(served, served.custom, request, info, user)
+            return self._custom(served, served.custom, request, info, user)
         if info.subresource:
             routes = self._subresources.get((resource.qualified, info.subresource))
             if routes is None:
@@ -317,14 +329,14 @@ class ApiServer:
             if route is None:
                 raise method_not_allowed()
             self._check_scope(resource, info)
-            return await route(served, request, info, user)
+            return route(served, request, info, user)
         if info.verb not in resource.verbs:
             raise method_not_allowed()
         self._check_scope(resource, info)
         outdated = OUTDATED.get(resource.qualified)
         if outdated is None:
-            return await self._routes[info.verb](served, request, info, user)
-        return await self._warning(outdated, self._routes[info.verb](served, request, info, user))
+            return self._routes[info.verb](served, request, info, user)
+        return self._warning(outdated, self._routes[info.verb](served, request, info, user))
 
     async def _custom(
         self, served: Served, routes: CustomRoutes, request: ApiRequest, info: RequestInfo, user: User
