@@ -25,6 +25,8 @@ e2e: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -rs tests/e2e
 
 soak: $(VENV)/.installed-dev
+	$(BIN)/python -m bench.soak --seconds $${SECONDS:-60}
+	$(BIN)/python -m bench.soak --seconds $${SECONDS:-60} --kill 3
 	ANYNODE_SOAK_SECONDS=$${SECONDS:-600} $(BIN)/python -m pytest -q tests/e2e/test_replicas.py
 	ANYNODE_FUZZ_REQUESTS=200000 ANYNODE_FUZZ_SEED=$${SEED:-2} $(BIN)/python -m pytest -q \
 	  tests/component/test_openapi_requests.py
