@@ -116,7 +116,7 @@ class NamespaceLifecycle(Plugin):
             raise errors.not_found(self._namespaces, name)
         if attributes.operation == "CREATE" and objects.get_path(namespace, "status", "phase") == "Terminating":
             cause = Cause(
-                reason="NamespaceTerminating",
+                reason=errors.NAMESPACE_TERMINATING,
                 message=f"namespace {name} is being terminated",
                 field="metadata.namespace",
             )

@@ -13,6 +13,9 @@ from typing import Any, ClassVar
 from anynode.api.objects import Object
 from anynode.api.resources import Resource
 
+NAMESPACE_TERMINATING = "NamespaceTerminating"
+"""The cause of a refused creation in a namespace that is being deleted."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
@@ -168,6 +171,13 @@ _BY_CODE: Mapping[int, type[ApiError]] = {
     409: Conflict, 410: Expired, 413: RequestEntityTooLarge, 415: UnsupportedMediaType, 422: Invalid,
     429: TooManyRequests, 503: ServiceUnavailable, 504: Timeout,
 }  # fmt: skip
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether it only says that others changed or removed what is meant, and whoever asked will hear of it soon."""
+    if isinstance(error, NotFound | AlreadyExists | Conflict):
+        return True
+    return isinstance(error, ApiError) and any(cause.reason == NAMESPACE_TERMINATING for cause in error.causes)
 
 
 def from_status(status: Mapping[str, Any], code: int = 500) -> ApiError:

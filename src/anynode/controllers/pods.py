@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from anynode.api import names
-from anynode.api.errors import ApiError, Conflict, NotFound
+from anynode.api.errors import NAMESPACE_TERMINATING, ApiError, Conflict, NotFound
 from anynode.api.objects import (
     Object,
     annotations_of,
@@ -33,7 +33,6 @@ from anynode.controllers.times import seconds_of
 
 PODS = known("pods")
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
-NAMESPACE_TERMINATING = "NamespaceTerminating"
 SLOW_START_FIRST = 1
 BURST = 500
 _PHASE_RANK = {"Pending": 0, "Unknown": 1, "Running": 2}

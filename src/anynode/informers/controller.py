@@ -15,10 +15,13 @@ from typing import Generic, TypeAlias, TypeVar
 
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
-from anynode.api.errors import ApiError, Conflict
+from anynode.api.errors import ApiError, is_passing
 from anynode.informers.workqueue import QueueShutDown, Workqueue
 
 logger = logging.getLogger(__name__)
+
+QUIET_FAILURES = 8
+"""How often in a row a key may meet what others changed, before somebody should know; some 1.3 seconds."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -83,9 +86,10 @@ class Controller(Generic[K]):
 
     def _failed(self, key: K, error: Exception) -> None:
         self.queue.add_rate_limited(key)
-        fields = {"controller": self.name, "key": str(key), "failures": self.queue.failures(key)}
-        if isinstance(error, Conflict):
-            logger.debug("reconcile met a newer object and will be tried again", extra=fields)
+        failures = self.queue.failures(key)
+        fields = {"controller": self.name, "key": str(key), "failures": failures}
+        if is_passing(error) and failures <= QUIET_FAILURES:
+            logger.debug("reconcile met a change and will be tried again", extra={**fields, "error": str(error)})
         elif isinstance(error, ApiError | ConnectionError):
             logger.warning("reconcile was refused and will be tried again", extra={**fields, "error": str(error)})
         else:

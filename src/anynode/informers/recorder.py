@@ -16,7 +16,7 @@ import random
 from anynode.aio.channel import Channel
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
-from anynode.api.errors import AlreadyExists, ApiError, NotFound
+from anynode.api.errors import AlreadyExists, ApiError, NotFound, is_passing
 from anynode.api.formats import format_time
 from anynode.api.names import dns1123_subdomain
 from anynode.api.objects import Object, key_of, meta
@@ -106,7 +106,8 @@ class EventRecorder:
                 except AlreadyExists:
                     break
                 except ApiError as error:
-                    logger.warning("event refused", extra={"reason": error.status_reason, "detail": error.message})
+                    level = logging.DEBUG if is_passing(error) else logging.WARNING
+                    logger.log(level, "event refused", extra={"reason": error.status_reason, "detail": error.message})
                     break
                 except (ConnectionError, TimeoutError):
                     # the first wait is shortened by chance, so that components do not return all at once

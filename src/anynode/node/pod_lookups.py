@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from anynode.aio.clock import Clock
-from anynode.api.errors import ApiError, Forbidden, NotFound
+from anynode.api.errors import ApiError, Forbidden, NotFound, is_passing
 from anynode.api.formats import parse_time
 from anynode.api.objects import Object, ObjectKey, meta, name_of, namespace_of
 from anynode.api.resources import known
@@ -121,7 +121,8 @@ class PodLookups:
                 SERVICE_ACCOUNTS, body, namespace=namespace_of(pod), name=account, subresource="token"
             )
         except ApiError as error:
-            logger.warning("token refused", extra={"account": account, "why": error.message})
+            level = logging.DEBUG if is_passing(error) else logging.WARNING
+            logger.log(level, "token refused", extra={"account": account, "why": error.message})
             return None
         fresh = str(answer["status"]["token"])
         lifetime = (parse_time(answer["status"]["expirationTimestamp"]) - self._clock.now()).total_seconds()

@@ -18,7 +18,7 @@ from collections.abc import Hashable
 from anynode.aio.channel import Channel
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
-from anynode.api.errors import ApiError, NotFound
+from anynode.api.errors import ApiError, NotFound, is_passing
 from anynode.api.objects import (
     Object,
     Uid,
@@ -405,7 +405,9 @@ class Scheduler:
         self._forget(queued.facts.uid)
         self.queue.errored(queued, self._clock.monotonic())
         message = f"binding rejected: {error}"
-        logger.warning("binding failed and will be tried again", extra={"pod": str(queued.facts.key)}, exc_info=error)
+        level = logging.DEBUG if is_passing(error) else logging.WARNING
+        fields = {"pod": str(queued.facts.key), "error": str(error)}
+        logger.log(level, "binding failed and will be tried again", extra=fields)
         self._recorder.event(queued.pod, "Warning", "FailedScheduling", message, action="Scheduling")
         self._conditions.set(queued.pod, "SchedulerError", message)
 

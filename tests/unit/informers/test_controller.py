@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from anynode.informers.controller import Controller, Done, Outcome, RequeueAfter
+from anynode.api import errors
+from anynode.api.resources import known
+from anynode.informers.controller import QUIET_FAILURES, Controller, Done, Outcome, RequeueAfter
 from anynode.testing.clock import FakeClock
 
 
@@ -44,6 +46,33 @@ async def test_failures_are_tried_again_later_each_time(clock: FakeClock, caplog
         assert tries == pytest.approx([0, 0.005, 0.015, 0.035])
         assert controller.queue.failures("a") == 0
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(errors.not_found(known("pods"), "a"), id="gone"),
+        pytest.param(errors.conflict(known("pods"), "a"), id="changed"),
+        pytest.param(errors.already_exists(known("pods"), "a"), id="made"),
+        pytest.param(
+            errors.forbidden(known("pods"), "a", "x", [errors.Cause(reason="NamespaceTerminating", message="")]),
+            id="namespace ends",
+        ),
+    ],
+)
+async def test_changes_of_others_are_no_news_until_they_last(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    async def reconcile(key: str) -> Outcome:
+        raise error
+
+    async with running(reconcile, clock) as controller:
+        controller.queue.add("a")
+        await clock.advance(1)
+        assert controller.queue.failures("a") == QUIET_FAILURES
+        assert not [record for record in caplog.records if record.levelname != "DEBUG"]
+        await clock.advance(0.5)
+        assert [record.levelname for record in caplog.records if record.levelname != "DEBUG"] == ["WARNING"]
 
 
 async def test_requeue_after(clock: FakeClock) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from anynode.api import errors
 from anynode.api.objects import Object, ObjectKey
 from anynode.api.resources import known
 from anynode.client.api_client import ApiClient
@@ -119,3 +120,16 @@ async def test_waits_while_the_server_is_away(recorder: EventRecorder, api: Fake
     recorder.event(POD, "Normal", "Started", "x")
     await clock.advance(25)
     assert len(api.objects(EVENTS)) == 1
+
+
+async def test_what_ends_with_its_namespace_is_no_news(
+    recorder: EventRecorder, api: FakeApi, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends = errors.Cause(reason=errors.NAMESPACE_TERMINATING, message="namespace default is being terminated")
+    api.refuse(errors.forbidden(EVENTS, "web.1", "it ends", [ends]))
+    api.refuse(errors.not_found(known("namespaces"), "default"))
+    api.refuse(errors.forbidden(EVENTS, "web.1", "you may not"))
+    for reason in ("A", "B", "C"):
+        recorder.event(POD, "Normal", reason, "x")
+    await clock.advance(1)
+    assert [record.levelname for record in caplog.records if record.msg == "event refused"] == ["WARNING"]
