@@ -75,7 +75,8 @@ class Subresources:
     def _update_rules(self, served: Served, name: str) -> UpdateRules | None:
         own = served.kind.rules.subresources.get(name)
         if own is not None:
-            return UpdateRules(prepare=own.prepare, validate=own.validate)
+            order = served.store.status_rules.order
+            return UpdateRules(prepare=own.prepare, validate=own.validate, order=order)
         return served.store.status_rules if name == "status" else None
 
     def object_routes(self, rules: UpdateRules) -> Mapping[str, Route]:

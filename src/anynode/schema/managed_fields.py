@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
+import importlib.resources
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -75,7 +78,7 @@ class OwnedType:
 class _Endpoint:
     """What is the same for all objects of one write endpoint."""
 
-    __slots__ = ("api_version", "empty", "plain", "reset", "shape", "sibling", "subresource")
+    __slots__ = ("api_version", "empty", "is_served", "plain", "reset", "shape", "sibling", "subresource")
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class _Endpoint:
         empty: Object,
         reset: Paths,
         sibling: Callable[[str], OwnedType | None] | None = None,
+        is_served: Callable[[str], bool] = bool,
     ) -> None:
         self.api_version = api_version
         self.subresource = subresource
@@ -95,6 +99,7 @@ class _Endpoint:
         self.empty = empty
         self.reset = reset
         self.sibling = sibling
+        self.is_served = is_served
 
     def filtered(self, node: Node) -> Node:
         return field_sets.without_paths(node, self.reset)
@@ -118,7 +123,22 @@ def _endpoint(api_version: str, type_name: str, types: Types | OwnedType, subres
             plain=shapes(types).of(type_name),
             empty=typed.compiled(types).empty(type_name),
             reset=reset_paths(type_name.rpartition(".")[2], subresource, types, type_name),
+            is_served=functools.partial(_has_kind, types, type_name.rpartition(".")[2]),
         )
+    return found
+
+
+def _has_kind(types: Types, kind: str, api_version: str) -> bool:
+    """Whether upstream can tell an object of the kind in ``api_version``: owners in other versions are forgotten."""
+    return bool(types.of_kind(api_version, kind)) or api_version in _older_versions().get(kind, ())
+
+
+@functools.cache
+def _older_versions() -> Mapping[str, Sequence[str]]:
+    """Kind -> the API versions that upstream knows and no longer serves."""
+    found: Mapping[str, Sequence[str]] = json.loads(
+        importlib.resources.files("anynode.schema").joinpath("data/older-versions.json").read_text()
+    )
     return found
 
 
@@ -207,12 +227,14 @@ def _time_text(time: datetime.datetime | str) -> str:
 
 def _convertible(endpoint: _Endpoint, entries: list[Entry], writer: tuple[str, ...], new: Object) -> list[Entry]:
     """The entries of versions that there still are; raises ``ShapeError`` where ``new`` does not fit one of them."""
-    if endpoint.sibling is None:
-        return entries
     kept: list[Entry] = []
     for entry in entries:
         version = entry.get("apiVersion") or ""
         if version != endpoint.api_version and identity(entry) != writer:
+            if endpoint.sibling is None:
+                if endpoint.is_served(version):
+                    kept.append(entry)
+                continue
             other = endpoint.sibling(version)
             if other is None:
                 continue
@@ -249,9 +271,9 @@ def updated(
         return []
     try:
         entries = _convertible(endpoint, entries, (manager or "unknown", operation, api_version, subresource), new)
+        result = _update(endpoint, before, new, entries, manager or "unknown", operation, _time_text(time))
     except ShapeError:
         return []  # as upstream forgets who owns what where it cannot tell
-    result = _update(endpoint, before, new, entries, manager or "unknown", operation, _time_text(time))
     return result if result is entries else _sorted(_capped(result))
 
 
@@ -375,7 +397,7 @@ def apply(
     stamp = _time_text(time)
     entries = meta(before).get("managedFields") or []
     if not entries:
-        entries = _update(endpoint, endpoint.empty, before, [], _BEFORE_APPLY, "Update", stamp)
+        entries = _first_entries(endpoint, before, kind, stamp)
     _check_config(endpoint, config, api_version, kind)
     merged = applying.merge(endpoint.shape, before, config)
     wanted = field_sets.sorted_set(endpoint.filtered(field_set(endpoint.shape, config)))
@@ -403,6 +425,22 @@ def apply(
         applied_at = stamp if not same else (last or {}).get("time", "")
         result.append(_entry(manager, "Apply", api_version, applied_at, wanted, subresource))
     return with_entries(before if same else merged, _sorted(result))
+
+
+def _first_entries(endpoint: _Endpoint, live: Object, kind: str, stamp: str) -> list[Entry]:
+    """Who owns what in an object whose owners were never written down."""
+    try:
+        return _update(endpoint, endpoint.empty, live, [], _BEFORE_APPLY, "Update", stamp)
+    except ShapeError as error:
+        wrong = applying.validate(endpoint.plain, live) or [str(error)]
+        said = wrong[0] if len(wrong) == 1 else "\n  ".join(("errors:", *wrong))
+        metadata = meta(live)
+        named = f"{metadata.get('namespace') or ''}/{metadata.get('name') or ''}"
+        what = f"{named}; {_shown_kind(endpoint.api_version, kind)}"
+        text = (
+            f"failed to create manager for existing fields: failed to convert new object ({what}) to smd typed: {said}"
+        )
+        raise errors.ApiError(text, code=500, reason="") from error
 
 
 def _equal_but_entries(left: Object, right: Object) -> bool:

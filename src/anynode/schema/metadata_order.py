@@ -24,7 +24,10 @@ MAIN: Mapping[str, str] = {
     **dict.fromkeys(("Node", "Namespace", "Job", "StorageClass", "CSIStorageCapacity", "IPAddress"), "AVUI"),
     "RuntimeClass": "aVuI",
     **dict.fromkeys(("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ResourceClaimTemplate"), "AVUI"),
-    **dict.fromkeys(("EndpointSlice", "PersistentVolume", "CSINode", "LimitRange"), "A*"),
+    **dict.fromkeys(("EndpointSlice", "CSINode", "LimitRange"), "A*"),
+    "PersistentVolume": "AVAI",
+    "VolumeAttributesClass": "UIAV",
+    "CertificateSigningRequest": "A*U",
     **dict.fromkeys(("FlowSchema", "PriorityLevelConfiguration"), "A*"),
     **dict.fromkeys(("PodDisruptionBudget", "Event"), "*"),
     "Lease": "u*",
@@ -34,11 +37,13 @@ MAIN: Mapping[str, str] = {
 finalizers, ``*`` the kind's own rules, of which ``V`` are those for the object alone and ``I`` the others."""
 STATUS: Mapping[str, str] = {
     "StatefulSet": "*U",
+    "CertificateSigningRequest": "A*U",
     "PodDisruptionBudget": "*",
     "CronJob": "*",
     "Lease": "u*",
     **dict.fromkeys(("CustomResourceDefinition", "APIService"), "u*"),
 }
+"""Of ``/status`` and of other endpoints for a part, such as ``approval``."""
 JUDGED_APART = frozenset({"PodDisruptionBudget", "Event", "CustomResourceDefinition"})
 """Kinds whose own rules leave metadata alone, or judge it along with the rest: of a new object they come first, and
 metadata only when those hold."""

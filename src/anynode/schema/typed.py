@@ -281,11 +281,12 @@ def _map(element: Checker, zero: Any, go_type: str, *, keep: bool, plain: type |
 class _Struct:
     """The compiled checker of one type. Its slots are filled after it is known, as types refer to themselves."""
 
-    __slots__ = ("fill", "fill_names", "go_type", "name", "slots")
+    __slots__ = ("embedding", "fill", "fill_names", "go_type", "name", "slots")
 
-    def __init__(self, name: str, go_type: str) -> None:
+    def __init__(self, name: str, go_type: str, embedding: Mapping[str, str]) -> None:
         self.name = name
         self.go_type = go_type
+        self.embedding = embedding
         self.slots: dict[str, tuple[type | None, Checker]] = {}
         self.fill: dict[str, Any] = {}
         self.fill_names: frozenset[str] = frozenset()
@@ -323,7 +324,7 @@ class _Struct:
         except FieldTypeError as error:
             if not error.path:
                 error.struct = self.name
-            error.path.append(name)
+            error.path.append(self.embedding.get(name, name))
             raise
         found = value if result is None else result
         if not self.fill_names <= found.keys():
@@ -353,7 +354,7 @@ class Compiled:
         found = self._structs.get(name)
         if found is None:
             info = self._types[name]
-            found = self._structs[name] = _Struct(info.short_name, info.go_type)
+            found = self._structs[name] = _Struct(info.short_name, info.go_type, info.embedding)
             for field in info.fields.values():
                 listed = field.go_type == "v1.ResourceList" and name.startswith(_CORE)
                 found.slots[field.name] = self._slot(field, _amount if listed else None)
@@ -391,7 +392,7 @@ class Compiled:
         except FieldTypeError as error:
             if not error.path:
                 error.struct = self.struct(name).name
-            error.path.append(key)
+            error.path.append(self.struct(name).embedding.get(key, key))
             raise
 
     def _raise_fatal_of(self, field: Field, item: Any) -> None:

@@ -13,6 +13,24 @@ from typing import Any, NamedTuple
 
 import orjson
 
+_LOCAL = ("LocalObjectReference",)
+EMBEDDED: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("ConfigMapEnvSource", "ConfigMapKeySelector", "ConfigMapProjection"), _LOCAL),
+    **dict.fromkeys(("SecretEnvSource", "SecretKeySelector", "SecretProjection", "ConfigMapVolumeSource"), _LOCAL),
+    "EphemeralContainer": ("EphemeralContainerCommon",),
+    "PersistentVolumeSpec": ("PersistentVolumeSource",),
+    "Probe": ("ProbeHandler",),
+    "Volume": ("VolumeSource",),
+    "IngressRule": ("IngressRuleValue",),
+    "NamedRuleWithOperations": ("RuleWithOperations", "Rule"),
+    "RuleWithOperations": ("Rule",),
+    **dict.fromkeys(
+        ("DeviceAllocationConfiguration", "DeviceClaimConfiguration", "DeviceClassConfiguration"),
+        ("DeviceConfiguration",),
+    ),
+}
+"""Type -> the structs embedded in it, one in the other, whose names stand in Go's messages before their fields'."""
+
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 
 SCALARS: Mapping[str, str] = {
@@ -78,6 +96,16 @@ class TypeInfo:
     @property
     def go_type(self) -> str:
         return ".".join(self.name.split(".")[-2:])
+
+    @property
+    def embedding(self) -> Mapping[str, str]:
+        """The fields of embedded structs -> how Go's messages name them."""
+        around = EMBEDDED.get(self.short_name, ())
+        return {
+            field.name: ".".join((*around[: len(field.number) - 1], field.name))
+            for field in self.fields.values()
+            if isinstance(field.number, tuple)
+        }
 
     @property
     def short_name(self) -> str:

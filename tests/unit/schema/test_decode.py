@@ -184,6 +184,12 @@ def test_the_scanner_and_the_decoder_agree_on_what_is_json(text: str) -> None:
          "json: cannot unmarshal string into Go struct field Container.spec.containers.ports of type []v1.ContainerPort"),
         ("v1 Pod", '{"metadata":{"labels":{"a":1}}}',
          "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"),
+        ("v1 Pod", '{"spec":{"volumes":[{"name":"a","emptyDir":"x"}]}}',
+         "json: cannot unmarshal string into Go struct field Volume.spec.volumes.VolumeSource.emptyDir"
+         " of type v1.EmptyDirVolumeSource"),
+        ("v1 Pod", '{"spec":{"containers":[{"livenessProbe":{"httpGet":{"port":1.5}}}]}}',
+         "json: cannot unmarshal number 1.5 into Go struct field"
+         " HTTPGetAction.spec.containers.livenessProbe.ProbeHandler.httpGet.port of type int32"),
         ("v1 Service", '{"spec":{"ports":[{"targetPort":true}]}}',
          "json: cannot unmarshal bool into Go struct field ServicePort.spec.ports.targetPort of type int32"),
         ("v1 DeleteOptions", '{"gracePeriodSeconds":"x"}',

@@ -99,6 +99,20 @@ def test_entries_a_client_garbled_are_not_taken() -> None:
         assert written(live, sent) == entries
 
 
+def test_owners_in_versions_the_kind_never_had_are_forgotten() -> None:
+    entry = {
+        "manager": "x", "operation": "Update", "apiVersion": "v1", "time": NOW, "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:metadata": {"f:labels": {"f:a": {}}}},
+    }  # fmt: skip
+    entries = [entry, {**entry, "apiVersion": "apps/v1beta2"}, {**entry, "apiVersion": "apps/v9"}]
+    name = "io.k8s.api.apps.v1.Deployment"
+    live = stored({"metadata": {"name": "d", "labels": {"a": "b"}}}, entries)
+    found = managed_fields.updated(
+        live, live, manager="m", api_version="apps/v1", time=NOW, type_name=name, types=TYPES
+    )
+    assert [each["apiVersion"] for each in found] == ["apps/v1beta2"]
+
+
 def test_the_status_endpoint_owns_no_spec() -> None:
     pod = typed.check_fields({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}},
                              "io.k8s.api.core.v1.Pod", TYPES)[0]  # fmt: skip

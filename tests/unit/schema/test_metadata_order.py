@@ -36,6 +36,9 @@ def changed(group: str, kind: str, metadata: dict[str, Any], **more: Any) -> lis
         ("", "Event", 2, 0),
         ("node.k8s.io", "RuntimeClass", 4, 0),
         ("apps", "Deployment", 3, 1),
+        ("", "PersistentVolume", 4, 2),
+        ("storage.k8s.io", "VolumeAttributesClass", 4, 2),
+        ("certificates.k8s.io", "CertificateSigningRequest", 4, 2),
     ],
 )
 def test_metadata_is_judged_as_often_as_upstream_does(group: str, kind: str, labels: int, finalizers: int) -> None:
@@ -53,6 +56,22 @@ def test_a_finalizer_that_belongs_to_nobody_is_enough() -> None:
 def test_what_may_not_change_stands_between_change_and_object() -> None:
     said = changed("", "Secret", {"labels": {"a": "-x"}}, old={"type": "Opaque"}, type="x")
     assert said == [LABELS, LABELS, LABELS, TYPE, LABELS]
+
+
+@pytest.mark.parametrize(
+    ("group", "kind"),
+    [
+        ("networking.k8s.io", "ServiceCIDR"),
+        ("resource.k8s.io", "ResourceClaim"),
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+    ],
+)
+def test_some_statuses_are_written_without_metadata(group: str, kind: str) -> None:
+    old = {"metadata": {**META, "labels": {"a": "b"}}, "spec": {}}
+    new = {"metadata": {**META, "labels": {"B !": "x"}, "finalizers": ["bad"]}, "spec": {}}
+    assert rules_of(group, kind).prepare_status(new, old)["metadata"] == old["metadata"]
 
 
 def test_new_objects() -> None:

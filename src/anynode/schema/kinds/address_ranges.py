@@ -108,7 +108,7 @@ SERVICE_RANGE = KindRules(
     default=lambda obj: {**obj, "spec": obj.get("spec") or {}, "status": obj.get("status") or {}},
     prepare_create=strategy.created(status={}, generation=False),
     prepare_update=strategy.updated(counted=()),
-    prepare_status=strategy.status_only(),
+    prepare_status=strategy.status_only(keep_metadata=strategy.STATUS_METADATA),
     validate=validate_service_range,
     validate_update=validate_service_range_update,
 )

@@ -387,7 +387,7 @@ VALIDATING_POLICY = KindRules(
     default=_default_validating,
     prepare_create=strategy.created(status={}),
     prepare_update=strategy.updated(),
-    prepare_status=strategy.status_only(),
+    prepare_status=strategy.status_only(keep_metadata=strategy.STATUS_METADATA),
     validate=_validate_validating,
     validate_update=lambda new, old: _validate_validating(new, conditions=_checks_conditions(new, old)),
     validate_status=_validate_status,

@@ -104,7 +104,7 @@ API_SERVICE = KindRules(
     default=default,
     prepare_create=prepare_create,
     prepare_update=strategy.updated(counted=()),
-    prepare_status=strategy.status_only(keep_metadata=("labels", "annotations", "finalizers", "ownerReferences")),
+    prepare_status=strategy.status_only(keep_metadata=strategy.STATUS_METADATA),
     validate=validate,
     validate_update=validate_update,
     validate_status=validate_status,

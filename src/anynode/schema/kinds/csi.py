@@ -283,7 +283,7 @@ ATTACHMENT = KindRules(
     default=default_attachment,
     prepare_create=strategy.created(status={"attached": False}, generation=False),
     prepare_update=strategy.updated(counted=()),
-    prepare_status=strategy.status_only(keep_metadata=("labels", "annotations", "finalizers", "ownerReferences")),
+    prepare_status=strategy.status_only(keep_metadata=strategy.STATUS_METADATA),
     validate=validate_attachment,
     validate_update=validate_attachment_update,
     validate_status=validate_attachment_status,

@@ -425,7 +425,7 @@ CLAIM = KindRules(
     default=default_claim,
     prepare_create=strategy.created(status={}, generation=False),
     prepare_update=strategy.updated(counted=()),
-    prepare_status=strategy.status_only(),
+    prepare_status=strategy.status_only(keep_metadata=strategy.STATUS_METADATA),
     validate=_validate_claim,
     validate_update=_fixed("ResourceClaimSpec"),
     validate_status=validate_claim_status,

@@ -85,6 +85,10 @@ def updated(*, keep: Sequence[str] = ("status",), counted: Sequence[str] = ("spe
     return prepare
 
 
+STATUS_METADATA = ("labels", "annotations", "finalizers", "ownerReferences")
+"""What a write of the status leaves alone of the metadata, for kinds that do so."""
+
+
 def status_only(*, keep: Sequence[str] = ("spec",), keep_metadata: Sequence[str] = ()) -> PrepareUpdate:
     """For ``/status``: the fields of ``keep`` and the metadata fields named stay as they were."""
 
