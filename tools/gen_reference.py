@@ -14,7 +14,10 @@ HEAD = "# The anynode program\n\nMade by `tools/gen_reference.py` from `--help`;
 
 def help_of(command: click.Command, words: str) -> str:
     """What ``--help`` prints, at a fixed width."""
-    context = click.Context(command, info_name=words, max_content_width=100, terminal_width=100)
+    names = root.context_settings["help_option_names"]
+    context = click.Context(
+        command, info_name=words, max_content_width=100, terminal_width=100, help_option_names=names
+    )
     return command.get_help(context).rstrip()
 
 

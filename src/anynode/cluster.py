@@ -61,6 +61,7 @@ SERVICE_ACCOUNTS = known("serviceaccounts")
 INITIAL_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 ACCOUNTS_SECONDS = 5.0
 RESET_ROUNDS = 10
+NOT_TO_BE_HAD = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 STOP_SECONDS = 2.0
 """How long pods may take to end when the cluster stops."""
 
@@ -81,14 +82,16 @@ class StoreSettings:
     encryption_config: str = ""
 
     def etcd(self) -> etcd.EtcdSettings:
-        """What the engine is told; raises ``OSError`` or ``ValueError`` for files that cannot be used."""
+        """What the engine is told; raises ``OSError`` or ``ClusterError`` for files that cannot be used."""
         context = None
         if any(server.startswith("https:") for server in self.etcd_servers):
-            context = tls.client_context(
-                ca=pathlib.Path(self.etcd_ca_file).read_bytes() if self.etcd_ca_file else None,
-                certificate=pathlib.Path(self.etcd_cert_file).read_bytes() if self.etcd_cert_file else None,
-                key=pathlib.Path(self.etcd_key_file).read_bytes() if self.etcd_key_file else None,
-            )
+            names = (self.etcd_ca_file, self.etcd_cert_file, self.etcd_key_file)
+            ca, certificate, key = (pathlib.Path(name).read_bytes() if name else None for name in names)
+            try:
+                context = tls.client_context(ca=ca, certificate=certificate, key=key)
+            except (ssl.SSLError, UnicodeDecodeError) as error:
+                files = ", ".join(filter(None, names))
+                raise ClusterError(f"etcd's certificates cannot be read, one of: {files}") from error
             context.set_alpn_protocols(["h2"])
         for server in self.etcd_servers:
             etcd.address_of(server)
@@ -121,8 +124,10 @@ class ClusterSettings:
     def __post_init__(self) -> None:
         if self.data_dir is None and not self.ephemeral:
             raise ValueError("a cluster that is not ephemeral needs a data_dir")
-        if self.service_network:
-            ipaddress.IPv4Network(self.service_network)
+        try:
+            ipaddress.IPv4Network(self.service_network or "127.0.0.0/8")
+        except ValueError as error:
+            raise ValueError(f"services cannot have addresses of {self.service_network}: {error}") from error
         if self.snapshot is not None and self.store.etcd_servers:
             raise ValueError("a snapshot can begin a cluster in memory or in a file, not one in etcd")
 
@@ -286,14 +291,16 @@ def as_cluster_errors(settings: ClusterSettings) -> Iterator[None]:
         yield
     except (StorageError, AccessError) as error:
         raise ClusterError(str(error)) from error
-    except (ssl.SSLError, FileNotFoundError, EncryptionConfigError, etcd.BadAddress) as error:
+    except (ssl.SSLError, EncryptionConfigError, etcd.BadAddress) as error:
         raise ClusterError(f"cannot use what was given: {error}") from error
     except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+        if error.filename is not None:
+            raise ClusterError(f"cannot use {error.filename}: {error.strerror}") from error
+        if not isinstance(error, socket.gaierror) and error.errno not in NOT_TO_BE_HAD:
             raise
         raise ClusterError(
             f"cannot listen on {settings.host}:{settings.port}: {(error.strerror or '').lower()}. "
-            "Choose another port with --port (0 picks one)."
+            "Choose another address with --host or port with --port (0 picks one)."
         ) from error
 
 

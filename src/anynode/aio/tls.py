@@ -47,6 +47,15 @@ def client_context(
     return context
 
 
+def authority(pem: bytes) -> bytes:
+    """``pem``, which holds certificates; raises ``ValueError`` where it does not."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii"))
+    except (ssl.SSLError, UnicodeDecodeError) as error:
+        raise ValueError("no certificate (PEM) can be read from it") from error
+    return pem
+
+
 def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
     """Let ``context`` show this certificate from now on; connections there are keep what they agreed on.
 

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from anynode.cli.options import pairs
+
 F = TypeVar("F", bound=Callable[..., Any])
 _FILE = click.Path(exists=True, dir_okay=False)
 
@@ -80,6 +82,7 @@ def access_settings(given: dict[str, Any]) -> Any:
 def _settings(given: dict[str, Any]) -> Any:
     import pathlib
 
+    from anynode.aio import tls
     from anynode.apiserver.access import AccessSettings
     from anynode.apiserver.front_proxy import RequestHeaderSettings
     from anynode.security.oidc import OidcSettings
@@ -90,10 +93,17 @@ def _settings(given: dict[str, Any]) -> Any:
     def path(name: str) -> pathlib.Path | None:
         return pathlib.Path(given[name]) if given[name] else None
 
+    def authority(name: str) -> bytes | None:
+        content = path(name)
+        try:
+            return tls.authority(content.read_bytes()) if content else None
+        except ValueError as error:
+            raise ValueError(f"{content}: {error}") from error
+
     oidc = None
     if given["oidc_issuer_url"] or given["oidc_client_id"]:
-        pairs = [each.partition("=") for each in given["oidc_required"]]
-        ca = path("oidc_ca_file")
+        if not given["oidc_issuer_url"] or not given["oidc_client_id"]:
+            raise ValueError("--oidc-issuer-url and --oidc-client-id go together")
         oidc = OidcSettings(
             issuer=given["oidc_issuer_url"],
             client_id=given["oidc_client_id"],
@@ -101,14 +111,14 @@ def _settings(given: dict[str, Any]) -> Any:
             username_prefix=given["oidc_username_prefix"],
             groups_claim=given["oidc_groups_claim"],
             groups_prefix=given["oidc_groups_prefix"],
-            required_claims={key: value for key, _, value in pairs},
+            required_claims=pairs("--oidc-required-claim", given["oidc_required"]),
             algorithms=words("oidc_signing_algs"),
-            ca=ca.read_bytes() if ca else None,
+            ca=authority("oidc_ca_file"),
         )
-    request_header, authority = None, path("requestheader_client_ca_file")
-    if authority is not None:
+    request_header, proxies = None, authority("requestheader_client_ca_file")
+    if proxies is not None:
         request_header = RequestHeaderSettings(
-            authority=authority.read_bytes(),
+            authority=proxies,
             allowed_names=words("requestheader_allowed_names"),
             username_headers=words("requestheader_username_headers"),
             uid_headers=words("requestheader_uid_headers"),

@@ -21,9 +21,24 @@ from anynode.cli.state import DataDir, StateError
 )
 @name_options
 @click.option("--ephemeral", is_flag=True, help="Keep everything in memory.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=6443, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks one.")
-@click.option("--service-network", default="", help="Where cluster IPs come from.  [default: a block of 127.64.0.0/10]")
+@click.option("--host", "--bind-address", "host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    "--secure-port",
+    "port",
+    default=6443,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port; 0 picks one.",
+)
+@click.option(
+    "--service-network",
+    "--service-cluster-ip-range",
+    "service_network",
+    metavar="CIDR",
+    default="",
+    help="Where cluster IPs come from.  [default: a block of 127.64.0.0/10]",
+)
 @click.option(
     "--write-kubeconfig", metavar="FILE", type=click.Path(dir_okay=False), help="Also write the kubeconfig here."
 )
@@ -49,22 +64,25 @@ def command(
     logs.set_up(log_level, form=log_format)
     try:
         directory = DataDir.named(name, data_dir)
-        settings = ClusterSettings(
-            name=name,
-            data_dir=directory.path,
-            ephemeral=ephemeral,
-            host=host,
-            port=port,
-            service_network=service_network,
-            access=access_settings(more),
-            **store_settings(more),
-        )
+        try:
+            settings = ClusterSettings(
+                name=name,
+                data_dir=directory.path,
+                ephemeral=ephemeral,
+                host=host,
+                port=port,
+                service_network=service_network,
+                access=access_settings(more),
+                **store_settings(more),
+            )
+        except ValueError as error:
+            raise StateError(str(error)) from error
 
         async def run(stop: asyncio.Event) -> None:
             async with ControlPlane(settings) as plane:
                 for path in (directory.kubeconfig, pathlib.Path(write_kubeconfig) if write_kubeconfig else None):
                     if path is not None:
-                        plane.server.write_kubeconfig(path, name)
+                        _write_kubeconfig(plane, path, name)
                 click.echo(
                     f"API server ready at {plane.server.url}, kubeconfig {write_kubeconfig or directory.kubeconfig}"
                 )
@@ -74,3 +92,10 @@ def command(
             run_loop(run)
     except (StateError, ClusterError) as error:
         fail(str(error))
+
+
+def _write_kubeconfig(plane: Any, path: pathlib.Path, name: str) -> None:
+    try:
+        plane.server.write_kubeconfig(path, name)
+    except OSError as error:
+        raise StateError(f"cannot write the kubeconfig {path}: {error.strerror}") from error

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from anynode.cli.options import client_options, fail, image_option, log_options, run_part, with_images
+from anynode.cli.options import client_options, fail, image_option, log_options, pairs, run_part, with_images
 from anynode.cli.state import clusters_directory
 
 
@@ -84,17 +84,6 @@ def command(kubeconfig: str | None, context: str | None, log_level: str, log_for
         run_part("kubelet", work, kubeconfig=kubeconfig, context=context, log=(log_level, log_format))
     except ProviderError as error:
         fail(error.message)
-
-
-def pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
-    """``KEY=VALUE`` words as a dict; raises ``ValueError``."""
-    found = {}
-    for word in given:
-        key, equals, value = word.partition("=")
-        if not key or not equals:
-            raise ValueError(f"{option} {word!r} is not of the form KEY=VALUE")
-        found[key] = value
-    return found
 
 
 def taint(word: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -114,10 +114,25 @@ def image_option(function: F) -> F:
 
 
 def with_images(given: dict[str, Any]) -> dict[str, Any]:
-    """A command's arguments with its images among the provider's options."""
+    """A command's arguments with its images among the provider's options; ends the command where one is no pair."""
+    try:
+        pairs("--image", given["images"], "NAME=PROGRAM")
+    except ValueError as error:
+        fail(str(error))
     images = tuple(f"image:{each}" for each in given["images"])
     rest = {key: value for key, value in given.items() if key != "images"}
     return {**rest, "options": (*given["options"], *images)}
+
+
+def pairs(option: str, given: Iterable[str], form: str = "KEY=VALUE") -> dict[str, str]:
+    """Words of this form as a dict; raises ``ValueError``."""
+    found = {}
+    for word in given:
+        key, equals, value = word.partition("=")
+        if not key or not equals:
+            raise ValueError(f"{option} {word!r} is not of the form {form}")
+        found[key] = value
+    return found
 
 
 def fail(sentence: str) -> NoReturn:

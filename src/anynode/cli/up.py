@@ -22,6 +22,7 @@ from anynode.cli.options import (
     image_option,
     log_options,
     name_options,
+    pairs,
     run_loop,
     store_options,
     store_settings,
@@ -79,7 +80,12 @@ def start(wanted: Wanted, *, detach: bool, merge: bool, quiet: bool) -> None:
     """Start the cluster, and stay unless ``detach``; ends the program with one sentence when that cannot be."""
     try:
         directory = DataDir.named(wanted.name, wanted.data_dir)
-        wanted.provider_options()  # complains before anything is started
+        try:
+            wanted.provider_options()  # what is wrong is said before anything is started
+        except ValueError as error:
+            raise StateError(str(error)) from error
+        if access_words(wanted.access):
+            access_settings(wanted.access)
         if detach:
             running = _detached(directory, wanted)
             _say(running, directory, merge=merge, quiet=quiet, detached=True)
@@ -117,12 +123,8 @@ class Wanted:
     """Who may come in and what is told of it, option by option; none: nothing beside the cluster's own."""
 
     def provider_options(self) -> dict[str, str]:
-        """``KEY=VALUE`` options as a dict; raises ``StateError``."""
-        pairs = [option.partition("=") for option in self.options]
-        for key, equals, _ in pairs:
-            if not equals or not key:
-                raise StateError(f"--provider-option {key!r} is not of the form KEY=VALUE")
-        return {key: value for key, _, value in pairs}
+        """``KEY=VALUE`` options as a dict; raises ``ValueError``."""
+        return pairs("--provider-option", self.options)
 
     def stored(self) -> dict[str, str]:
         """Where state is kept, option by option."""
@@ -158,19 +160,22 @@ def _foreground(directory: DataDir, wanted: Wanted, *, merge: bool, quiet: bool)
             click.secho(f"  {clock.monotonic() - began:5.2f} s  ", fg="bright_black", nl=False)
             click.echo(step)
 
-    settings = ClusterSettings(
-        name=wanted.name,
-        **({"access": access_settings(wanted.access)} if wanted.access else {}),
-        data_dir=directory.path,
-        ephemeral=wanted.ephemeral,
-        host=wanted.host,
-        port=wanted.port,
-        nodes=wanted.nodes,
-        provider=wanted.provider,
-        provider_options=wanted.provider_options(),
-        snapshot=pathlib.Path(wanted.snapshot).expanduser() if wanted.snapshot else None,
-        **store_settings(dataclasses.asdict(wanted)),
-    )
+    try:
+        settings = ClusterSettings(
+            name=wanted.name,
+            **({"access": access_settings(wanted.access)} if wanted.access else {}),
+            data_dir=directory.path,
+            ephemeral=wanted.ephemeral,
+            host=wanted.host,
+            port=wanted.port,
+            nodes=wanted.nodes,
+            provider=wanted.provider,
+            provider_options=wanted.provider_options(),
+            snapshot=pathlib.Path(wanted.snapshot).expanduser() if wanted.snapshot else None,
+            **store_settings(dataclasses.asdict(wanted)),
+        )
+    except ValueError as error:
+        raise StateError(str(error)) from error
 
     async def run(stop: asyncio.Event) -> None:
         async with Cluster(settings, clock=clock, progress=progress) as cluster:

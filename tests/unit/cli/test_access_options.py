@@ -9,7 +9,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from anynode.aio.clock import SystemClock
 from anynode.cli.access_options import access_options, access_settings, split, words
+from anynode.security.pki import CertificateAuthority
 
 
 def parsed(*arguments: str) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def test_nothing_chosen_is_nothing() -> None:
 
 def test_what_is_chosen_goes_to_the_settings_and_back_to_words(tmp_path: pathlib.Path) -> None:
     file = tmp_path / "file.pem"
-    file.write_text("PEM")
+    file.write_bytes(CertificateAuthority.load_or_create(tmp_path / "pki", SystemClock()).certificate)
     given = [
         f"--token-auth-file={file}",
         f"--audit-policy-file={file}",
