@@ -14,7 +14,7 @@ import pytest
 from anynode.aio.clock import SystemClock
 from anynode.aio.tasks import Supervisor
 from anynode.api.errors import NotFound
-from anynode.api.objects import Object, ObjectKey, annotations_of, uid_of
+from anynode.api.objects import Object, ObjectKey, annotations_of, labels_of, resource_version_of, uid_of
 from anynode.api.resources import known
 from anynode.api.wire import ApiRequest, User
 from anynode.apiserver.loopback import LoopbackTransport
@@ -26,6 +26,9 @@ from anynode.storage.memory import MemoryStorage
 ADMIN = User(name="admin", groups=("system:masters",))
 SECRETS, ACCOUNTS = known("secrets"), known("serviceaccounts")
 ROLES = known("clusterroles", "rbac.authorization.k8s.io")
+CONFIG_MAPS = known("configmaps")
+TRACKING = ObjectKey("kube-system", "kube-apiserver-legacy-service-account-token-tracking")
+LAST_USED = "kubernetes.io/legacy-token-last-used"
 SECRET, ACCOUNT = ObjectKey("default", "kept"), ObjectKey("default", "robot")
 
 
@@ -114,6 +117,77 @@ async def test_a_token_that_the_secret_does_not_hold_any_more(world: World) -> N
     token = await world.token()
     await world.client.patch(SECRETS, SECRET, {"data": {"token": "eA=="}}, kind=PatchKind.MERGE)
     assert (await world.who(token))[0] == 401
+
+
+async def test_the_day_a_token_was_used_is_noted_for_the_cleaner(world: World) -> None:
+    async def announced() -> Any:
+        try:
+            return await world.client.get(CONFIG_MAPS, TRACKING)
+        except NotFound:
+            return None
+
+    tracking = await world.until(announced)
+    today = SystemClock().now().date().isoformat()
+    assert tracking["data"] == {"since": today}
+    await world.client.create(SECRETS, kept())
+    token = await world.token()
+    assert LAST_USED not in labels_of(await world.client.get(SECRETS, SECRET))
+    await world.who(token)
+
+    async def noted() -> Any:
+        return labels_of(await world.client.get(SECRETS, SECRET)).get(LAST_USED)
+
+    assert await world.until(noted) == today
+    before = resource_version_of(await world.client.get(SECRETS, SECRET))
+    await world.who(token)
+    await asyncio.sleep(0)
+    assert resource_version_of(await world.client.get(SECRETS, SECRET)) == before
+
+
+async def test_the_use_of_a_token_that_is_marked_invalid_is_noted_too(world: World) -> None:
+    await world.client.create(SECRETS, kept())
+    token = await world.token()
+    labels = {"kubernetes.io/legacy-token-invalid-since": "2020-01-01", LAST_USED: "2019-01-01"}
+    await world.client.patch(SECRETS, SECRET, {"metadata": {"labels": labels}}, kind=PatchKind.MERGE)
+    assert (await world.who(token))[0] == 401
+
+    async def noted() -> bool:
+        found = labels_of(await world.client.get(SECRETS, SECRET))[LAST_USED]
+        return found == SystemClock().now().date().isoformat()
+
+    assert await world.until(noted)
+
+
+@pytest.mark.parametrize(("since", "kept_as_it_is"), [("2024-02-30", False), ("20240229", False), ("2024-02-29", True)])
+async def test_a_day_that_is_none_is_mended_at_the_next_start(
+    tmp_path: pathlib.Path, since: str, kept_as_it_is: bool
+) -> None:
+    clock = SystemClock()
+    async with MemoryStorage() as storage:
+        for number in range(2):
+            async with ApiServerProcess(storage, clock=clock, random=random.Random(1), directory=tmp_path) as process:
+                world = World(process)
+
+                async def day(world: World = world) -> Any:
+                    return (await world.client.get(CONFIG_MAPS, TRACKING))["data"]["since"]
+
+                if not number:
+
+                    async def is_told() -> bool:
+                        try:
+                            return bool(await day())
+                        except NotFound:
+                            return False
+
+                    assert await world.until(is_told)
+                    await world.client.patch(CONFIG_MAPS, TRACKING, {"data": {"since": since}}, kind=PatchKind.MERGE)
+                    continue
+                wanted = since if kept_as_it_is else clock.now().date().isoformat()
+
+                async def is_mended(wanted: str = wanted) -> bool:
+                    return bool(await day() == wanted)
+
+                assert await world.until(is_mended)
 
 
 async def test_a_secret_goes_with_its_account(world: World) -> None:

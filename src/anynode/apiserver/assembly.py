@@ -57,6 +57,7 @@ from anynode.apiserver.server import ApiServer, Handler
 from anynode.apiserver.state_routes import StateRoutes
 from anynode.apiserver.subresources import Routes, Subresources
 from anynode.apiserver.token_review import TokenReviewer
+from anynode.apiserver.token_tracking import TokenTracking
 from anynode.apiserver.write import Writer
 from anynode.registry.addresses import AddressPool, PortPool
 from anynode.registry.definition_store import DefinitionStore
@@ -200,9 +201,13 @@ class Assembly:
         for name, read in self.flows.gauges().items():
             self.metrics.gauge(name, read)
         self._deadlines = Deadlines(clock)
-        self._reviewer = TokenReviewer(
-            static=self.settings.static_tokens, issuer=tokens, lookup=self.lookup, clock=clock, provider=provider
+        self._token_tracking = TokenTracking(
+            self.served["", "v1", "secrets"].store, self.served["", "v1", "configmaps"].store, clock=clock
         )
+        self._reviewer = TokenReviewer(
+            static=self.settings.static_tokens, issuer=tokens, lookup=self.lookup, clock=clock, provider=provider,
+            used=self._token_tracking.used,
+        )  # fmt: skip
         self.server = self._build_server()
 
     # --- building
@@ -464,6 +469,7 @@ class Assembly:
         self._tasks.start("deadlines", self._deadlines.run)
         self._tasks.start("flows", self.flows.run)
         if self.settings.bootstrap:
+            self._tasks.start("token-tracking", self._token_tracking.run)
             self._tasks.start("flow-objects", self.flows.keep, restart=Backoff(first_seconds=1.0, most_seconds=30.0))
         return self
 

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from anynode.aio.clock import Clock
 from anynode.api.wire import User
 from anynode.apiserver.identity import authenticated
 from anynode.apiserver.oidc_provider import KeysWanted, OidcProvider
+from anynode.security.legacy_tokens import Legacy, why_gone
 from anynode.security.tokens import Lookup, TokenInvalid, TokenIssuer, why_invalid
 
 Found = tuple[User | None, Sequence[str], str]
@@ -31,7 +32,10 @@ class TokenReviewer:
         lookup: Lookup,
         clock: Clock,
         provider: OidcProvider | None = None,
+        used: Callable[[Legacy], None] | None = None,
     ) -> None:
+        """``used`` is told of tokens kept in Secrets when one was used."""
+        self._used = used
         self._static = {token.encode(): user for token, user in static.items()}
         self._issuer = issuer
         self._lookup = lookup
@@ -73,6 +77,8 @@ class TokenReviewer:
         except TokenInvalid as error:
             return None, (), _complaint(str(error))
         wrong = why_invalid(claims, self._lookup, self._clock.now())
+        if claims.legacy is not None and self._used is not None and not why_gone(*claims.legacy, self._lookup):
+            self._used(claims.legacy[1])
         if wrong:
             return None, (), _complaint(wrong)
         wanted = audiences or self._issuer.audiences

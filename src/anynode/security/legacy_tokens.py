@@ -65,8 +65,8 @@ def parse(payload: Mapping[str, Any]) -> Legacy | str:
     return found
 
 
-def why_invalid(token: str, claims: Legacy, lookup: Lookup) -> str | None:
-    """Why a verified token counts no more, in upstream's words, or None: it does."""
+def why_gone(token: str, claims: Legacy, lookup: Lookup) -> str | None:
+    """Why what a verified token rests on is not there any more, in upstream's words, or None: it is."""
     secret = lookup(resources.known("secrets"), ObjectKey(claims.namespace, claims.secret))
     if secret is None or objects.is_deleting(secret):
         return "Token has been invalidated"
@@ -80,7 +80,16 @@ def why_invalid(token: str, claims: Legacy, lookup: Lookup) -> str | None:
         return f"ServiceAccount {claims.namespace}/{claims.name} has been deleted"
     if objects.uid_of(account) != claims.uid:
         return f"ServiceAccount UID ({objects.uid_of(account)}) does not match claim ({claims.uid})"
-    if objects.labels_of(secret).get(INVALID_SINCE):
+    return None
+
+
+def why_invalid(token: str, claims: Legacy, lookup: Lookup) -> str | None:
+    """Why a verified token counts no more, in upstream's words, or None: it does."""
+    wrong = why_gone(token, claims, lookup)
+    if wrong is not None:
+        return wrong
+    secret = lookup(resources.known("secrets"), ObjectKey(claims.namespace, claims.secret))
+    if objects.labels_of(secret or {}).get(INVALID_SINCE):
         return (
             f"the token in secret {claims.namespace}/{claims.secret} for service account {claims.namespace}/"
             f"{claims.name} has been marked invalid. Use tokens from the TokenRequest API or manually created "
