@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from anynode.cli import up
+from anynode.cli.access_options import split
 from anynode.cli.options import fail, with_images
 from anynode.cli.sides import Side, connected
 from anynode.cli.state import DEFAULT_NAME, DataDir, StateError
@@ -60,14 +61,16 @@ def command(
     try:
         side = Side.parse(source)
         running = side.running()
+        access, others = split(given)
         wanted = up.Wanted(
             name=name,
+            access=access,
             nodes=nodes if nodes is not None else len(running.nodes) if running else 1,
             provider=provider or (running.provider if running else "process"),
             snapshot="",
             discard_snapshot=True,
             **_ETCD,
-            **with_images(given),
+            **with_images(others),
         )
         directory = DataDir.named(name, wanted.data_dir)
         if directory.storage_file.exists() or directory.running() is not None:
