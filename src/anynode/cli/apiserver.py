@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from anynode.cli.access_options import access_options, access_settings
-from anynode.cli.options import fail, log_options, name_options, run_loop, store_options, store_settings
+from anynode.cli.options import collect_rarely, fail, log_options, name_options, run_loop, store_options, store_settings
 from anynode.cli.state import DataDir, StateError
 
 
@@ -58,6 +58,7 @@ def command(
     **more: Any,
 ) -> None:
     """Run the API server alone: REST, watch, storage; no controllers, scheduler or nodes."""
+    collect_rarely()
     from anynode.cluster import ClusterError, ClusterSettings, ControlPlane
     from anynode.telemetry import logs
 

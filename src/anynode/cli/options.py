@@ -141,6 +141,12 @@ def fail(sentence: str) -> NoReturn:
     sys.exit(1)
 
 
+def collect_rarely() -> None:
+    """Look for garbage rarely: objects are many, long-lived and free of cycles. To be called before what is heavy is
+    imported, as modules and classes come to stay."""
+    gc.set_threshold(20_000, 20, 50)
+
+
 def run_loop(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     """Run ``main(stop)`` on a fast event loop; SIGINT and SIGTERM set ``stop``, a second SIGINT ends at once."""
     import uvloop
@@ -152,8 +158,7 @@ def run_loop(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None
             loop.add_signal_handler(number, stop.set)
         await main(stop)
 
-    # Objects are many, long-lived and free of cycles: looking for garbage rarely halves the cost of reading a watch.
-    gc.set_threshold(20_000, 20, 50)
+    collect_rarely()  # halves the cost of reading a watch
     gc.freeze()  # modules and classes stay for good
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(guarded())

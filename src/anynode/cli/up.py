@@ -18,6 +18,7 @@ from anynode.cli import kubeconfig
 from anynode.cli.access_options import access_options, access_settings, split
 from anynode.cli.access_options import words as access_words
 from anynode.cli.options import (
+    collect_rarely,
     fail,
     image_option,
     log_options,
@@ -147,6 +148,7 @@ class Wanted:
 
 
 def _foreground(directory: DataDir, wanted: Wanted, *, merge: bool, quiet: bool) -> None:
+    collect_rarely()
     from anynode.aio.clock import SystemClock
     from anynode.cluster import Cluster, ClusterError, ClusterSettings
     from anynode.telemetry import logs
