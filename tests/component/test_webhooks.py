@@ -408,3 +408,31 @@ async def test_owners_nobody_can_read_are_put_back(client: Client, backend: Back
     answer = await client.ask("POST", f"{MAPS}?fieldManager=me", config_map(x="1"))
     assert [entry["manager"] for entry in answer.decoded()["metadata"]["managedFields"]] == ["me"]
     assert ".metadata.managedFields was in an invalid state after admission" in answer.headers["warning"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_a_webhook_moves_no_object_to_another_namespace(client: Client, backend: Backend, method: str) -> None:
+    await client.ask("POST", MAPS, config_map())
+    backend.replies["/move"] = lambda _: patch({"op": "add", "path": "/metadata/namespace", "value": "kube-system"})
+    await client.hooks("mutating", backend.hook("/move"))
+    if method == "PUT":
+        answer = await client.ask("PUT", f"{MAPS}/a", config_map(x="1"))
+    else:
+        answer = await client.ask("POST", MAPS, {"metadata": {"name": "b"}})
+    assert answer.status == 400
+    assert "the namespace of the provided object does not match" in answer.decoded()["message"]
+    elsewhere = await client.ask("GET", "/api/v1/namespaces/kube-system/configmaps")
+    assert [
+        each["metadata"]["name"]
+        for each in elsewhere.decoded()["items"]
+        if "kube" not in each["metadata"]["name"] and "extension" not in each["metadata"]["name"]
+    ] == []
+
+
+async def test_owners_no_client_could_read_do_not_come_from_webhooks(client: Client, backend: Backend) -> None:
+    bad = [{"manager": [1], "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {}}]
+    backend.replies["/own"] = lambda _: patch({"op": "replace", "path": "/metadata/managedFields", "value": bad})
+    await client.hooks("mutating", backend.hook("/own"))
+    answer = await client.ask("POST", MAPS, config_map(x="1"))
+    assert answer.status == 500
+    assert "json: cannot unmarshal array into Go struct field" in answer.decoded()["message"]

@@ -123,6 +123,11 @@ def _parsed(body: bytes, version: str) -> Object:
         said = f"json: cannot unmarshal {json_kind(parsed)} into Go value of type {into}"
         raise BadAnswer(f"couldn't get version/kind; json parse error: {said}", undecodable=True)
     kind, api_version = parsed.get("kind") or "", parsed.get("apiVersion") or ""
+    for field in ("apiVersion", "kind"):
+        value = parsed.get(field)
+        if value is not None and not isinstance(value, str):
+            said = f"json: cannot unmarshal {json_kind(value)} into Go struct field .{field} of type string"
+            raise BadAnswer(f"couldn't get version/kind; json parse error: {said}", undecodable=True)
     if kind and api_version and (kind != "AdmissionReview" or not api_version.startswith(f"{GROUP}/")):
         said = f'no kind "{kind}" is registered for version "{api_version}" in scheme "pkg/runtime/scheme.go:110"'
         raise BadAnswer(said, undecodable=True)
@@ -158,14 +163,55 @@ def _typed(response: Any) -> Object:
     for value in (*(response.get("warnings") or ()), *(response.get("auditAnnotations") or {}).values()):
         if not isinstance(value, str):
             raise _mistyped(value, "AdmissionResponse.response", "string")
-    status = response.get("status") or {}
-    if not isinstance(status.get("message") or "", str) or not isinstance(status.get("code") or 0, int):
-        raise _mistyped(status.get("code"), "Status.response.status.code", "int32")
+    _check_status(response.get("status") or {})
     try:
         patch = base64.b64decode(response.get("patch") or "", validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadAnswer("illegal base64 data at input byte 0", undecodable=True) from error
     return {**response, "patch": patch}
+
+
+_STATUS: Mapping[str, tuple[type, str]] = {
+    "message": (str, "string"),
+    "reason": (str, "v1.StatusReason"),
+    "status": (str, "string"),
+    "details": (dict, "v1.StatusDetails"),
+    "metadata": (dict, "v1.ListMeta"),
+}
+_DETAILS: Mapping[str, tuple[type, str]] = {
+    "name": (str, "string"),
+    "group": (str, "string"),
+    "kind": (str, "string"),
+    "uid": (str, "types.UID"),
+    "causes": (list, "[]v1.StatusCause"),
+}
+
+
+def _check_status(status: Object) -> None:
+    """Raise ``BadAnswer`` for a Status no typed client could read."""
+    _check_types(status, _STATUS, "Status.response.status")
+    _check_number(status, "code", "Status.response.status.code")
+    details = status.get("details") or {}
+    _check_types(details, _DETAILS, "StatusDetails.response.status.details")
+    _check_number(details, "retryAfterSeconds", "StatusDetails.response.status.details.retryAfterSeconds")
+    for cause in details.get("causes") or ():
+        where = "StatusCause.response.status.details.causes"
+        if not isinstance(cause, dict):
+            raise _mistyped(cause, where, "v1.StatusCause")
+        _check_types(cause, dict.fromkeys(("reason", "message", "field"), (str, "string")), where)
+
+
+def _check_types(found: Object, known: Mapping[str, tuple[type, str]], where: str) -> None:
+    for name, (kind, go_type) in known.items():
+        value = found.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise _mistyped(value, f"{where}.{name}", go_type)
+
+
+def _check_number(found: Object, name: str, where: str) -> None:
+    value = found.get(name) or 0
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**31) <= value < 2**31:
+        raise _mistyped(value, where, "int32")
 
 
 def _mistyped(value: Any, field: str, go_type: str) -> BadAnswer:
@@ -201,6 +247,7 @@ def refusal(name: str, result: Object | None) -> ApiError:
     """A webhook's denial as the client is told it."""
     status = result or {}
     code = status.get("code") or 0
+    code = code if code < 1000 else 500  # nothing else fits into a status line
     reason, message = str(status.get("reason") or ""), str(status.get("message") or "")
     denied = f'admission webhook "{name}" denied the request'
     said = f"{denied}: {message or reason}" if message or reason else f"{denied} without explanation"

@@ -17,6 +17,7 @@ from anynode.aio.http_message import encode_headers, header_name
 from anynode.aio.http_stream import HIGH_WATER_BYTES, Gate, TransportStream, keep_alive
 
 MAX_HEAD_BYTES = 1 << 20
+MAX_HEAD_LINES = 2_000
 
 
 class ConnectionBroken(ConnectionError):
@@ -140,7 +141,10 @@ class ClientConnection(asyncio.Protocol):
         self.pairs = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head_done:
+        if self._head_done or self._complete:
+            return
+        if len(self.pairs) >= MAX_HEAD_LINES:
+            self._fail("the answer's head is too large")
             return
         key, text = header_name(name), value.decode("latin-1")
         self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text

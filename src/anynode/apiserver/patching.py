@@ -19,9 +19,9 @@ from anynode.api.resources import Resource
 from anynode.api.wire import ApiRequest
 from anynode.apiserver import negotiation
 from anynode.apiserver.bodies import Bodies, no_such_kind, report
-from anynode.apiserver.requestinfo import NAMESPACE_MISMATCH, RequestInfo, is_true
+from anynode.apiserver.requestinfo import RequestInfo, is_true
 from anynode.registry.deletion import timestamp
-from anynode.registry.store import Write
+from anynode.registry.store import NAMESPACE_MISMATCH, Write
 from anynode.schema import decode, fields, managed_fields, strategic, unstructured
 from anynode.schema.go_order import in_go_order
 

@@ -16,8 +16,6 @@ _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
-NAMESPACE_MISMATCH = "the namespace of the provided object does not match the namespace sent on the request"
-
 
 class BadPath(ValueError):
     """A path no resource can have."""

@@ -51,6 +51,10 @@ PERHAPS_STALE = frozenset({401, 403, 404, 409, 422})
 """What a server may say because another one's write has not reached it yet."""
 OUTDATED = {"endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
 """Resources whose use is warned of."""
+UNWRITABLE = frozenset({
+    "Recursion limit reached", "Integer exceeds 64-bit range", "str is not valid UTF-8: surrogates not allowed",
+})  # fmt: skip
+"""What orjson says, as a plain ``TypeError``, of data that JSON cannot hold."""
 READS = frozenset({"get", "list", "watch"})
 MANY_SEATS = frozenset({"list", "watch"})
 """Requests that may take more than one seat."""
@@ -171,10 +175,10 @@ class ApiServer:
                 response = await self._answer(request, trail)
         except errors.ApiError as error:
             return self._in_protobuf(request, self._refused(audit_id, error))
-        except (RecursionError, orjson.JSONEncodeError) as error:
-            logger.warning("request goes too deep", extra={"path": request.path}, exc_info=error)
-            return self._in_protobuf(request, self._refused(audit_id, errors.BadRequest("exceeded max depth")))
         except Exception as error:  # the one place where the unexpected becomes a Status
+            if isinstance(error, RecursionError) or str(error) in UNWRITABLE:
+                logger.info("request goes too deep", extra={"path": request.path, "why": str(error)})
+                return self._in_protobuf(request, self._refused(audit_id, errors.BadRequest("exceeded max depth")))
             logger.error("request failed unexpectedly", extra={"path": request.path}, exc_info=error)
             said = f"Internal error occurred: {type(error).__name__}"
             refusal = errors.InternalError(said, details={"causes": [{"message": said}]})

@@ -24,11 +24,11 @@ from anynode.apiserver import negotiation
 from anynode.apiserver.bodies import Bodies, field_validation
 from anynode.apiserver.patching import Patcher
 from anynode.apiserver.read import Reader, list_options
-from anynode.apiserver.requestinfo import NAMESPACE_MISMATCH, RequestInfo
+from anynode.apiserver.requestinfo import RequestInfo
 from anynode.apiserver.served import Served
 from anynode.registry import deletion
 from anynode.registry.items import Item
-from anynode.registry.store import Admit, Check, Deletion, UpdateRules, Write
+from anynode.registry.store import NAMESPACE_MISMATCH, Admit, Check, Deletion, UpdateRules, Write
 from anynode.schema import decode, fields
 
 MANAGER_BYTES = 128

@@ -31,6 +31,7 @@ from anynode.storage.types import KeyMismatch, Record, Revision, Storage, Storag
 GENERATED_SUFFIX = 5
 GENERATED_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 GENERATED_MOST_BASE = 58
+NAMESPACE_MISMATCH = "the namespace of the provided object does not match the namespace sent on the request"
 GENERATE_TRIES = 8
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 Admit = Callable[[Operation, Object | None, Object | None], Awaitable[Object | None]]
@@ -171,6 +172,7 @@ class ResourceStore:
         """Make ``obj`` anew; its namespace is already the request's. Raises ``AlreadyExists``, ``Invalid``, ..."""
         admitted = await write.admit("CREATE", self._owned(None, _without_marks(obj), write), None)
         assert admitted is not None
+        admitted = _still_in(str(meta(obj).get("namespace") or ""), admitted)
         generated = not meta(admitted).get("name") and bool(meta(admitted).get("generateName"))
         for attempt in range(GENERATE_TRIES if generated else 1):
             named = self._with_system_fields(admitted, generate=generated)
@@ -346,6 +348,7 @@ class ResourceStore:
         """``new`` as it would be stored in place of ``old``: defaulted, admitted, prepared and found valid."""
         admitted = await write.admit("UPDATE", self._owned(old, new, write), old)
         assert admitted is not None
+        admitted = _still_in(str(meta(old).get("namespace") or ""), admitted)
         new = self._prepared_update(admitted, old, rules, write)
         warned = self.kind.rules.update_warnings if rules is not self.status_rules else self.kind.rules.status_warnings
         write.warnings.extend(warned(new, old))
@@ -534,6 +537,17 @@ class ResourceStore:
 
 
 _MARKS = ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
+
+
+def _still_in(namespace: str, obj: Object) -> Object:
+    """``obj`` in the namespace rights were asked for; raises ``BadRequest`` where admission moved it to another."""
+    found = meta(obj).get("namespace") or ""
+    if found == namespace:
+        return obj
+    if found and namespace:
+        raise errors.BadRequest(NAMESPACE_MISMATCH)
+    kept = {field: value for field, value in meta(obj).items() if field != "namespace"}
+    return {**obj, "metadata": {**kept, "namespace": namespace} if namespace else kept}
 
 
 def _without_marks(obj: Object) -> Object:

@@ -222,9 +222,37 @@ def _managed_fields(value: Any, _: list[str]) -> Any:
     for entry in value:
         if entry is not None and not isinstance(entry, dict):
             raise FieldTypeError(json_kind(entry), "v1.ManagedFieldsEntry")
+        if entry:
+            _check_owner(entry)
     if any(entry and ("" in entry.values() or None in entry.values()) for entry in value):
         return [{key: each for key, each in (entry or {}).items() if each not in ("", None)} for entry in value]
     return value
+
+
+_OWNER_TEXTS = (
+    ("manager", "string"), ("operation", "v1.ManagedFieldsOperationType"), ("apiVersion", "string"),
+    ("fieldsType", "string"), ("subresource", "string"),
+)  # fmt: skip
+
+
+def _check_owner(entry: Object) -> None:
+    """Refuse what typed clients could not read: one such entry would cost them the whole list it is in."""
+    for name, go_type in _OWNER_TEXTS:
+        value = entry.get(name)
+        if value.__class__ is not str and value is not None:
+            error = FieldTypeError(json_kind(value), go_type)
+            error.struct, error.path = "ManagedFieldsEntry", [name]
+            raise error
+    time = entry.get("time")
+    if time is not None:
+        try:
+            _read_time(time, [])
+        except FieldTypeError as error:
+            error.struct, error.path = "ManagedFieldsEntry", ["time"]
+            raise
+
+
+_read_time = _moment(formats.canonical_time)
 
 
 # Lists, maps and structs

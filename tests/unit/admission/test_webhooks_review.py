@@ -99,6 +99,7 @@ def test_answers_that_break_the_contract(mutating: bool, response: Object, said:
         (b"{}", "webhook response was absent"),
         (b'{"response": {"uid": "u"}}', "v1, Kind=AdmissionReview, got /, Kind="),
         (b'{"kind": "Pod", "apiVersion": "v1"}', 'no kind "Pod" is registered'),
+        (b'{"kind": "AdmissionReview", "apiVersion": 5}', "cannot unmarshal number into Go struct field .apiVersion"),
     ],
 )  # fmt: skip
 def test_bodies_that_are_no_review(body: bytes, said: str) -> None:
@@ -119,3 +120,27 @@ def test_bodies_that_are_no_review(body: bytes, said: str) -> None:
 def test_refusals(status: Object | None, message: str, code: int) -> None:
     error = refusal("h", status)
     assert (error.message, error.status_code) == (message, code)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ({"details": [1]}, "cannot unmarshal array into Go struct field Status.response.status.details"),
+        ({"metadata": "x"}, "cannot unmarshal string into Go struct field Status.response.status.metadata"),
+        ({"reason": {}}, "Status.response.status.reason of type v1.StatusReason"),
+        ({"code": True}, "Status.response.status.code of type int32"),
+        ({"code": 2**31}, "Status.response.status.code of type int32"),
+        ({"details": {"causes": 5}}, "status.details.causes of type []v1.StatusCause"),
+        ({"details": {"causes": [5]}}, "status.details.causes of type v1.StatusCause"),
+        ({"details": {"retryAfterSeconds": "1"}}, "status.details.retryAfterSeconds of type int32"),
+    ],
+)  # fmt: skip
+def test_statuses_no_typed_client_could_read(status: Any, said: str) -> None:
+    with pytest.raises(BadAnswer) as failed:
+        answer(allowed=False, status=status)
+    assert said in str(failed.value)
+
+
+def test_a_code_that_fits_no_status_line_becomes_500() -> None:
+    assert refusal("h", {"code": 99_999}).status_code == 500
+    assert refusal("h", {"code": 999}).status_code == 999

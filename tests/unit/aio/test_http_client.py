@@ -95,6 +95,7 @@ async def test_a_body_without_length_ends_with_the_connection() -> None:
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
         b"HTTP/1.1 200 OK\r\nhalf a he",
         b"no http at all\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 3_000 + b"content-length: 0\r\n\r\n",
     ],
 )
 async def test_an_answer_cut_short_is_a_connection_error(answer: bytes) -> None:

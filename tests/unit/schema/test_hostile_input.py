@@ -6,6 +6,7 @@ import contextlib
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -130,3 +131,20 @@ def test_bodies(body: bytes) -> None:
     for read in (decode.decode_json, decode.decode_yaml, decode.decode_json_patch):
         with contextlib.suppress(DecodeError):
             read(body)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("manager", [1], "json: cannot unmarshal array into Go struct field ManagedFieldsEntry.manager of type string"),
+        ("apiVersion", {}, "cannot unmarshal object into Go struct field ManagedFieldsEntry.apiVersion of type string"),
+        ("operation", 5, "ManagedFieldsEntry.operation of type v1.ManagedFieldsOperationType"),
+        ("time", [], "cannot unmarshal array into Go struct field ManagedFieldsEntry.time of type string"),
+        ("time", "noon", 'parsing time "noon" as'),
+    ],
+)
+def test_owners_no_typed_client_could_read_are_refused(field: str, value: Any, said: str) -> None:
+    entry = {**LIVE["metadata"]["managedFields"][0], field: value}
+    with pytest.raises(DecodeError) as failed:
+        check_fields({**LIVE, "metadata": {**LIVE["metadata"], "managedFields": [entry]}}, POD, TYPES)
+    assert said.replace("Entry.", "Entry.metadata.managedFields.") in str(failed.value)

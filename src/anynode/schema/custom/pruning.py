@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from anynode.api.errors import RequestEntityTooLarge
 from anynode.api.objects import Object
 from anynode.schema import typed, types
 from anynode.schema.custom.structural import META_FIELDS, Structural
 from anynode.schema.custom.wording import NOWHERE, child, invalid
 
+MOST_DEFAULTED_BYTES = 8 * 1024 * 1024
 _OBJECT_META = f"{types.META}ObjectMeta"
 
 
@@ -48,7 +50,7 @@ def _pruned(value: Any, node: Structural | None, path: str, findings: _Findings)
         if node is not None and node.preserve:
             if items is None:
                 return value
-            items = items.replaced(preserve=True)  # lists hand on that what is unknown stays, objects do not
+            items = node.items_that_keep()  # lists hand on that what is unknown stays, objects do not
         new = [_pruned(each, items, f"{path}[{index}]", findings) for index, each in enumerate(value)]
         if None in value:
             findings.nulls = True
@@ -198,31 +200,51 @@ def _refused(path: str, value: Any, why: str) -> typed.DecodeError:
 # Defaults
 
 
+class _Growth:
+    """How much defaults may still add to one object: a short list of empty items can call for gigabytes."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MOST_DEFAULTED_BYTES
+
+    def add(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise RequestEntityTooLarge(f"Request entity too large: defaults add more than {MOST_DEFAULTED_BYTES}")
+
+
 def defaulted(value: Any, node: Structural | None) -> Any:
-    """``value`` with what its schema says for members that are missing, or null where they may not be."""
-    if node is None or not node.defaults:
-        return value
+    """``value`` with what its schema says for members that are missing, or null where they may not be.
+
+    Raises ``RequestEntityTooLarge`` where defaults add more than ``MOST_DEFAULTED_BYTES``."""
+    return value if node is None or not node.defaults else _defaulted(value, node, _Growth())
+
+
+def _defaulted(value: Any, node: Structural, growth: _Growth) -> Any:
     if value.__class__ is dict:
-        return _defaulted_dict(value, node)
+        return _defaulted_dict(value, node, growth)
     if value.__class__ is list and node.items is not None:
         items = node.items
-        new = [_defaulted_item(each, items) for each in value]
+        new = [_defaulted_item(each, items, growth) for each in value]
         return value if all(one is other for one, other in zip(new, value, strict=True)) else new
     return value
 
 
-def _defaulted_item(value: Any, node: Structural) -> Any:
+def _defaulted_item(value: Any, node: Structural, growth: _Growth) -> Any:
     if value is None and not node.nullable:
         value = node.default
-    return defaulted(value, node) if node.defaults else value
+        growth.add(node.default_bytes)
+    return _defaulted(value, node, growth) if node.defaults else value
 
 
-def _defaulted_dict(value: Object, node: Structural) -> Object:
+def _defaulted_dict(value: Object, node: Structural, growth: _Growth) -> Object:
     result: Object | None = None
-    for name, default, nullable in node.defaulted:
+    for name, default, nullable, size in node.defaulted:
         if name not in value or (value[name] is None and not nullable):
             result = dict(value) if result is None else result
             result[name] = default
+            growth.add(size + len(name))
     source = value if result is None else result
     changes: Object = {}
     properties, additional = node.properties, node.additional
@@ -230,11 +252,11 @@ def _defaulted_dict(value: Object, node: Structural) -> Object:
         inner = properties.get(key)
         if inner is not None:
             if inner.defaults and item is not None:
-                new = defaulted(item, inner)
+                new = _defaulted(item, inner, growth)
                 if new is not item:
                     changes[key] = new
         elif additional is not None:
-            new = _defaulted_item(item, additional)
+            new = _defaulted_item(item, additional, growth)
             if new is not item:
                 changes[key] = new
     return {**source, **changes} if changes else source

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from anynode.api.objects import Object
 
 META_FIELDS = frozenset({"apiVersion", "kind", "metadata"})
@@ -33,6 +35,7 @@ class Structural:
     __slots__ = (
         "additional",
         "default",
+        "default_bytes",
         "defaulted",
         "defaults",
         "embedded",
@@ -45,6 +48,7 @@ class Structural:
         "map_type",
         "nullable",
         "open",
+        "open_items",
         "preserve",
         "properties",
         "raw",
@@ -65,10 +69,12 @@ class Structural:
         self.map_type: str | None = raw.get("x-kubernetes-map-type")
         self.rules: Sequence[Object] = raw.get("x-kubernetes-validations") or ()
         self.items: Structural | None = None
+        self.open_items: Structural | None = None
         self.properties: dict[str, Structural] = {}
         self.additional: Structural | None = None
         self.open = False
-        self.defaulted: tuple[tuple[str, Any, bool], ...] = ()
+        self.default_bytes = 0
+        self.defaulted: tuple[tuple[str, Any, bool, int], ...] = ()
         self.defaults = self.embeds = self.lists = False
 
     def below(self) -> Iterator[Structural]:
@@ -81,8 +87,12 @@ class Structural:
 
     def settled(self) -> Structural:
         """This node, its summary made from itself and from the nodes below, which are settled already."""
+        if self.default is not None and not self.default_bytes:
+            self.default_bytes = len(orjson.dumps(self.default))
         self.defaulted = tuple(
-            (name, node.default, node.nullable) for name, node in self.properties.items() if node.default is not None
+            (name, node.default, node.nullable, node.default_bytes)
+            for name, node in self.properties.items()
+            if node.default is not None
         )
         below = tuple(self.below())
         self.defaults = any(node.defaults or node.default is not None for node in below)
@@ -102,7 +112,14 @@ class Structural:
         copy = Structural.__new__(Structural)
         for slot in Structural.__slots__:
             setattr(copy, slot, changes.get(slot, getattr(self, slot)))
+        copy.open_items = None
         return copy.settled()
+
+    def items_that_keep(self) -> Structural | None:
+        """The node of items, keeping unknown fields; made once."""
+        if self.open_items is None and self.items is not None:
+            self.open_items = self.items.replaced(preserve=True)
+        return self.open_items
 
     def with_defaults(self, change: Callable[[Structural, tuple[str, ...]], Any]) -> Structural:
         """This tree with each default replaced by ``change(node, path)``; ``[]`` and ``*`` stand for any item."""
@@ -113,6 +130,7 @@ class Structural:
             return self
         return self.replaced(
             default=None if self.default is None else change(self, path),
+            default_bytes=0,
             properties={name: node._mapped(change, (*path, name)) for name, node in self.properties.items()},
             items=None if self.items is None else self.items._mapped(change, (*path, "[]")),
             additional=None if self.additional is None else self.additional._mapped(change, (*path, "*")),

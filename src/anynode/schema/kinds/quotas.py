@@ -126,8 +126,9 @@ def _validate_order(name: str, given: Mapping[str, Quantity | None], path: Field
         where = path.child("maxLimitRequestRatio").key(name)
         if ratio.nano < 10**9:
             errors.append(invalid(where, str(ratio), f"ratio {ratio} is less than 1"))
-        if least is not None and most is not None and least.nano and ratio.nano / 1e9 > most.nano / least.nano:
-            shown = f"{most.nano / least.nano:f}"
+        if least is not None and most is not None and least.nano and ratio.nano * least.nano > most.nano * 10**9:
+            millionths = (2 * most.nano * 10**6 + least.nano) // (2 * least.nano)
+            shown = f"{millionths // 10**6}.{millionths % 10**6:06}"
             errors.append(invalid(where, str(ratio), f"ratio {ratio} is greater than max/min = {shown}"))
     default, wanted = given["default"], given["defaultRequest"]
     if default is not None and wanted is not None and default != wanted and not amounts.overcommit_allowed(name):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from anynode.api.errors import RequestEntityTooLarge
 from anynode.schema.custom.pruning import coerced, defaulted, pruned, read_metadata
 from anynode.schema.custom.structural import structural
 from anynode.schema.typed import DecodeError
@@ -98,6 +99,14 @@ def test_defaults_fill_what_is_there_and_do_not_change_what_came_in() -> None:
     expected = {"l": [{"e": True}, {"e": False}], "m": {"a": "q", "b": "c"}, "o": {"i": 1}}
     assert defaulted(obj, node) == expected
     assert obj == {"l": [{}, {"e": False}], "m": {"a": None, "b": "c"}}
+
+
+def test_defaults_that_multiply_are_stopped_before_they_fill_the_memory() -> None:
+    item = {"type": "object", "properties": {"e": {"type": "string", "default": "x" * 100_000}}}
+    node = structural({"type": "object", "properties": {"l": {"type": "array", "items": item}}})
+    assert len(defaulted({"l": [{}] * 80}, node)["l"]) == 80
+    with pytest.raises(RequestEntityTooLarge, match="defaults add more than"):
+        defaulted({"l": [{}] * 100_000}, node)
 
 
 def test_metadata_is_read_as_go_reads_it() -> None:

@@ -37,6 +37,9 @@ def test_limits_of_containers_fill_one_another() -> None:
              'spec.limits[0].defaultRequest[cpu]: Invalid value: "1": min value 2 is greater than default request '
              "value 1",
              'spec.limits[0].default[cpu]: Invalid value: "2": min value 2 is greater than default value 1']),
+        ({"min": {"cpu": "1m"}, "max": {"cpu": "1"}, "maxLimitRequestRatio": {"cpu": "1e400"}},
+            ['spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: "10e399": '
+             "ratio 10e399 is greater than max/min = 1000.000000"]),
         ({"maxLimitRequestRatio": {"cpu": "500m"}},
             ['spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: "500m": ratio 500m is less than 1']),
         ({"type": "Pod", "default": {"cpu": "1"}},
