@@ -35,6 +35,8 @@ RESUME_REVISIONS = 2_000
 SLICE_KEYS = 512
 MOST_DECODED = 1_000
 """Events of one resource whose objects are kept decoded beside their bytes: the last ones."""
+DECODED_SECONDS = 15.0
+"""How long they are: a resource that was busy once weighs no more for it."""
 BOOKMARK_SECONDS = 60.0
 BOOKMARK_BEFORE_END_SECONDS = 2.0
 TICK_SECONDS = 0.5
@@ -125,6 +127,13 @@ class ResourceCache:
         decoded = self._decoded
         decoded.extend(events)
         while len(decoded) > MOST_DECODED:
+            decoded.popleft().settle()
+
+    def tidy(self, now: float) -> None:
+        """Let go of history that is over, and of decoded objects nobody is about to ask for."""
+        self.forget(now)
+        decoded = self._decoded
+        while decoded and decoded[0].moment < now - DECODED_SECONDS:
             decoded.popleft().settle()
 
     def _applied(self, change: Change, moment: float) -> CacheEvent:
@@ -469,7 +478,7 @@ class WatchCache:
     def tick(self) -> None:
         now = self._clock.monotonic()
         for cache in (*self._caches.values(), *self._mirrors):
-            cache.forget(now)
+            cache.tidy(now)
             for watcher in tuple(cache.watchers.watchers):
                 if watcher.bookmark_due is not None and now >= watcher.bookmark_due:
                     self._bookmark(cache, watcher, now)

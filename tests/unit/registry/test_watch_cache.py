@@ -10,6 +10,7 @@ from anynode.api.resources import known
 from anynode.api.wire import WatchEvent
 from anynode.apiserver.forms import WholeForm
 from anynode.registry import watch_cache
+from anynode.registry.deletion import DeleteOptions
 from anynode.registry.store import ResourceStore, Write
 from anynode.registry.watch_cache import WatchCache
 from anynode.registry.watchers import Selection
@@ -233,3 +234,21 @@ async def test_closing_ends_every_watch(store: ResourceStore, cache: WatchCache)
     cache.start(store.cache, Selection(), FORM, sink, after=None, timeout_seconds=60)
     cache.close()
     assert sink.ended
+
+
+async def test_a_quiet_resource_keeps_no_decoded_objects(
+    store: ResourceStore, cache: WatchCache, write: Write, clock: FakeClock
+) -> None:
+    for index in range(5):
+        await store.create(config_map(f"c-{index}"), write)
+        await store.update(f"ns/c-{index}", lambda old: {**(old or {}), "data": {"k": "v"}}, write)
+    await store.delete("ns/c-0", DeleteOptions(), write)
+    items = [*store.cache.items.values(), *(event.item for event in store.cache.events_after(Revision(0)))]
+
+    def decoded() -> int:
+        return sum(item._obj is not None or item._stored is not None for item in items)
+
+    assert decoded() > 5
+    await clock.advance(watch_cache.DECODED_SECONDS + 1)
+    cache.tick()
+    assert decoded() == 0
