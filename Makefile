@@ -27,7 +27,8 @@ e2e: $(VENV)/.installed-dev
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.soak --seconds $${SECONDS:-60}
 	$(BIN)/python -m bench.soak --seconds $${SECONDS:-60} --kill 3
-	ANYNODE_SOAK_SECONDS=$${SECONDS:-600} $(BIN)/python -m pytest -q tests/e2e/test_replicas.py
+	ANYNODE_SOAK_SECONDS=$${SECONDS:-600} ANYNODE_KILLS=20 $(BIN)/python -m pytest -q \
+	  tests/e2e/test_replicas.py tests/e2e/test_acknowledged.py
 	ANYNODE_FUZZ_REQUESTS=200000 ANYNODE_FUZZ_SEED=$${SEED:-2} $(BIN)/python -m pytest -q \
 	  tests/component/test_openapi_requests.py
 

@@ -33,7 +33,7 @@ def test_what_changed_since_a_revision(kubectl: Kubectl) -> None:
 
 def test_what_cannot_be_compared_is_said(kubectl: Kubectl) -> None:
     for side, sentence in (
-        (f"{kubectl.kubeconfig}@99999999", "Too large resource version"),
+        (f"{kubectl.kubeconfig}@99999999", "is yet to come"),
         (f"{kubectl.kubeconfig}@soon", "is no revision"),
         ("nowhere", "is not running"),
     ):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from anynode.api.errors import MethodNotAllowed, NotFound
+from anynode.api.errors import BadRequest, MethodNotAllowed, NotFound
 from anynode.api.objects import Object, name_of, namespace_of
 from anynode.api.resources import Resource, known
 from anynode.client.api_client import ApiClient
@@ -29,9 +29,13 @@ async def collect(
 ) -> ClusterState:
     """The state at ``revision`` (now, when empty), of one namespace or of all.
 
-    Raises ``Expired`` when the revision is no longer kept, ``ApiError`` for anything else the server refuses.
+    Raises ``Expired`` when the revision is no longer kept, ``BadRequest`` when it is yet to come (the server would have
+    every list wait for it), ``ApiError`` for anything else the server refuses.
     """
-    revision = revision or await current_revision(client)
+    newest = await current_revision(client)
+    if int(revision or 0) > int(newest):
+        raise BadRequest(f"revision {revision} is yet to come, the newest is {newest}")
+    revision = revision or newest
     objects: dict[ObjectId, Object] = {}
     for resource in await discover(client, ignore_stale=True):
         if "list" not in resource.verbs or resource.qualified in (*left_out, *UNSTORED, *TWICE):

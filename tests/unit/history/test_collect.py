@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from anynode.api.errors import Expired, NotFound
+from anynode.api.errors import BadRequest, Expired, NotFound
 from anynode.api.wire import ApiRequest, ApiResponse
 from anynode.client.api_client import ApiClient
 from anynode.history import collect as collecting
@@ -84,9 +84,16 @@ async def test_one_namespace_leaves_out_what_has_none() -> None:
     server = Server(row("namespaces", "Namespace", namespaced=False), row("configmaps", "ConfigMap"))
     found = await collect(ApiClient(server), revision="40", namespace="shop")
     assert {each.kind for each in found.objects} == {"ConfigMap"}
-    assert [path for path, _ in server.asked] == ["/api/v1/namespaces/shop/configmaps"]
+    assert [path for path, _ in server.asked] == ["/api/v1/namespaces", "/api/v1/namespaces/shop/configmaps"]
 
 
 async def test_a_revision_that_is_forgotten_is_said() -> None:
     with pytest.raises(Expired):
         await collect(ApiClient(Server(row("configmaps", "ConfigMap"), oldest=50)), revision="40")
+
+
+async def test_a_revision_of_the_future_is_not_waited_for() -> None:
+    server = Server(row("configmaps", "ConfigMap"))
+    with pytest.raises(BadRequest, match="revision 43 is yet to come, the newest is 42"):
+        await collect(ApiClient(server), revision="43")
+    assert [path for path, _ in server.asked] == ["/api/v1/namespaces"]
