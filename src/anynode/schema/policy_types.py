@@ -59,7 +59,7 @@ def _field(types: Types, field: Field, path: str) -> Type:
 def warnings(policy: Object, at: ResourceAt, type_of: TypeOf) -> Sequence[Object]:
     """The expression warnings of a policy, empty when all is well."""
     spec = policy.get("spec") or {}
-    kinds = [(kind, found) for kind in kinds_of(spec, at) if (found := type_of(*_named(kind))) is not None]
+    kinds = [(kind, type_) for kind in kinds_of(spec, at) if (type_ := type_of(*_named(kind))) is not None]
     found: list[Object] = []
     for position, validation in enumerate(spec.get("validations") or ()):
         for name in ("expression", "messageExpression"):
