@@ -192,7 +192,7 @@ class ApiServer:
             headers["retry-after"] = str(error.retry_after_seconds)
         if error.status_code == 401:
             headers["www-authenticate"] = 'Bearer realm="kubernetes-master"'
-        headers.update(_warned(error.warnings))
+        headers.update(warned(error.warnings))
         self._metrics.refused(error.status_code)
         return ApiResponse(status=error.status_code, headers=headers, obj=error.status())
 
@@ -523,7 +523,7 @@ class ApiServer:
         status = 200
         if not deletion.gone and options.orphan_dependents is False:
             status = 202
-        headers = _warned(write.warnings)
+        headers = warned(write.warnings)
         if deletion.gone and not served.kind.returns_deleted:
             return ApiResponse(headers=headers, obj=deleted_status(served.resource, deletion))
         response = self.object_response(served, deletion.item, request, accepted)
@@ -565,7 +565,7 @@ class ApiServer:
     ) -> ApiResponse:
         response = self.object_response(served, written.item, request, accepted, written.status)
         if written.warnings:
-            response.headers = {**response.headers, **_warned(written.warnings)}
+            response.headers = {**response.headers, **warned(written.warnings)}
         return response
 
 
@@ -605,7 +605,7 @@ def _parsed_or_none(request: ApiRequest) -> RequestInfo | None:
         return None
 
 
-def _warned(warnings: Sequence[str]) -> dict[str, str]:
+def warned(warnings: Sequence[str]) -> dict[str, str]:
     if not warnings:
         return {}
     return {"warning": ", ".join(quoted_warning(text) for text in dict.fromkeys(warnings))}

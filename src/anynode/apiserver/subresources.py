@@ -10,6 +10,8 @@ import dataclasses
 import datetime
 from collections.abc import Iterable, Mapping
 
+import orjson
+
 from anynode.aio.clock import Clock
 from anynode.api import errors
 from anynode.api.objects import Object, get_path, meta, uid_of
@@ -20,7 +22,7 @@ from anynode.apiserver.bodies import Bodies, field_validation
 from anynode.apiserver.read import Reader
 from anynode.apiserver.requestinfo import RequestInfo
 from anynode.apiserver.served import Served
-from anynode.apiserver.server import ApiServer, Route
+from anynode.apiserver.server import ApiServer, Route, warned
 from anynode.apiserver.write import Writer, check_name, in_namespace, key_of
 from anynode.registry import deletion, pods, scale
 from anynode.registry.store import Operation, ResourceStore, UpdateRules, Write, admit_all, check_nothing
@@ -29,6 +31,7 @@ from anynode.security.tokens import Bound, Ref, TokenIssuer
 
 Routes = Mapping[tuple[str, str], Mapping[str, Route]]
 MIN_TOKEN_SECONDS, MOST_TOKEN_SECONDS = 600, 1 << 32
+_OLDER_EVICTION = b"policy/v1beta1"
 _SUCCESS: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 _SCALED = frozenset({
     "deployments.apps", "replicasets.apps", "statefulsets.apps", "replicationcontrollers",
@@ -121,7 +124,7 @@ class Subresources:
         item, _ = await served.store.update(
             key_of(info), lambda old: scale.applied(old, obj, served.resource), write, rules=rules
         )
-        return ApiResponse(obj=scale.of(item.peek()))
+        return ApiResponse(obj=scale.of(item.peek()), headers=warned(write.warnings))
 
     async def _patch_scale(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         write = self.writer.write_of(served, info, request, user, "PatchOptions")
@@ -141,7 +144,7 @@ class Subresources:
 
         _admit_as_scale(write, served.resource)
         item, _ = await served.store.update(key_of(info), changed, write, rules=self._scale_rules(served))
-        return ApiResponse(obj=scale.of(item.peek()))
+        return ApiResponse(obj=scale.of(item.peek()), headers=warned(write.warnings))
 
     def _scale_rules(self, served: Served) -> UpdateRules:
         main = served.store.main_rules
@@ -172,6 +175,7 @@ class Subresources:
     async def _evict(self, served: Served, request: ApiRequest, info: RequestInfo, user: User) -> ApiResponse:
         write = self.writer.write_of(served, info, request, user, "CreateOptions")
         validation = field_validation(request, "CreateOptions")
+        request = _as_current_eviction(request)
         obj = self.bodies.typed(request, "policy/v1", "Eviction", validation=validation, warnings=write.warnings)
         if (meta(obj).get("name") or "") != info.name:
             raise errors.BadRequest("name in URL does not match name in Eviction object")
@@ -305,6 +309,19 @@ class Subresources:
             "spec": spec,
             "status": {"token": token, "expirationTimestamp": deletion.timestamp(expiry)},
         }
+
+
+def _as_current_eviction(request: ApiRequest) -> ApiRequest:
+    """The request with an ``Eviction`` of the older version, which has the same fields, said in the current one."""
+    if _OLDER_EVICTION not in request.body:
+        return request
+    try:
+        obj = orjson.loads(request.body)
+    except ValueError:
+        return request
+    if not isinstance(obj, dict) or obj.get("apiVersion") != _OLDER_EVICTION.decode():
+        return request
+    return dataclasses.replace(request, body=orjson.dumps({**obj, "apiVersion": "policy/v1"}))
 
 
 async def _admitted(write: Write, obj: Object) -> Object:

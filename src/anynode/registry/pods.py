@@ -5,6 +5,7 @@ Source: kubernetes ``pkg/registry/core/pod/storage/{storage,eviction}.go``, 1.36
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from anynode.api import errors, selectors
@@ -16,6 +17,8 @@ from anynode.schema import fields
 from anynode.schema.rules import keep_new, nothing_wrong_between
 
 MOST_DISRUPTED = 2000
+_SERVER = "kube-apiserver"
+"""Who writes a budget's status for an eviction."""
 PLAIN_UPDATE = UpdateRules(prepare=keep_new, validate=nothing_wrong_between)
 """The update of one who already knows that it is right."""
 
@@ -45,7 +48,8 @@ async def bind(store: ResourceStore, key: str, binding: Object, write: Write, no
     def bound(old: Object | None) -> Object:
         if old is None:
             raise errors.not_found(store.kind.resource, name)
-        _check_bindable(old, name)
+        if given.get("uid") in (None, "", meta(old).get("uid")):  # another pod's is refused before all else
+            _check_bindable(old, name)
         metadata: Object = {**meta(old)}
         if given.get("annotations"):
             metadata["annotations"] = {**(metadata.get("annotations") or {}), **given["annotations"]}
@@ -144,7 +148,27 @@ def with_disruption(budget: Object, pod_name: str, now: str) -> Object:
     if allowed == 0:
         raise refused(name, _why_not(name, budget), 0)
     changed = {**status, "disruptionsAllowed": allowed - 1, "disruptedPods": {**disrupted, pod_name: now}}
+    if allowed == 1:
+        changed["conditions"] = _used_up(status, now)
     return {**budget, "status": changed}
+
+
+def _used_up(status: Object, now: str) -> list[Object]:
+    """The conditions of a budget that allows no more."""
+    conditions = list(status.get("conditions") or ())
+    at = next((at for at, each in enumerate(conditions) if each.get("type") == "DisruptionAllowed"), len(conditions))
+    before = conditions[at] if at < len(conditions) else {}
+    since = before["lastTransitionTime"] if before.get("status") == "False" else now
+    observed = status.get("observedGeneration")
+    condition = {
+        "type": "DisruptionAllowed",
+        "status": "False",
+        **({"observedGeneration": observed} if observed else {}),
+        "lastTransitionTime": since,
+        "reason": "InsufficientPods",
+        "message": "",
+    }
+    return [*conditions[:at], condition, *conditions[at + 1 :]]
 
 
 def _why_not(name: str, budget: Object) -> str:
@@ -188,7 +212,8 @@ async def evict(
             )
         if found and not needs_no_budget(pod, found[0].object):
             await _charge(budgets, found[0].key, name, write, now)
-    await _mark_disrupted(pods, key, write, now)
+    if not options.dry_run:
+        options = await _mark_disrupted(pods, key, options, write, now)
     await pods.delete(key, options, write)
 
 
@@ -200,11 +225,34 @@ async def _charge(budgets: ResourceStore, key: str, pod_name: str, write: Write,
             raise errors.not_found(budgets.kind.resource, name)
         return with_disruption(old, pod_name, now)
 
-    own = Write(user=write.user, manager=write.manager, subresource="status", dry_run=write.dry_run)
+    own = Write(user=write.user, manager=_SERVER, subresource="status", dry_run=write.dry_run)
     await budgets.update(key, charged, own, rules=PLAIN_UPDATE)
 
 
-async def _mark_disrupted(pods: ResourceStore, key: str, write: Write, now: str) -> None:
+def check_meant(pod: Object, options: deletion.DeleteOptions) -> None:
+    """Raises ``Conflict`` for a pod that is not, or not in the state, the client wants gone."""
+    metadata = meta(pod)
+    name, uid, version = metadata.get("name"), metadata.get("uid"), metadata.get("resourceVersion")
+    why = ""
+    if options.uid and options.uid != uid:
+        why = (
+            f"the UID in the precondition ({options.uid}) does not match the UID in record ({uid}). "
+            "The object might have been deleted and then recreated"
+        )
+    elif options.resource_version and options.resource_version != version:
+        why = (
+            f"the ResourceVersion in the precondition ({options.resource_version}) does not match the ResourceVersion "
+            f"in record ({version}). The object might have been modified"
+        )
+    if why:
+        message = f'Operation cannot be fulfilled on Pod "{name}": {why}'
+        raise errors.Conflict(message, details={"name": name, "kind": "Pod"})
+
+
+async def _mark_disrupted(
+    pods: ResourceStore, key: str, options: deletion.DeleteOptions, write: Write, now: str
+) -> deletion.DeleteOptions:
+    """The pod says that it is being evicted; the options for its deletion, which follow this change."""
     condition = {
         "type": "DisruptionTarget",
         "status": "True",
@@ -217,10 +265,14 @@ async def _mark_disrupted(pods: ResourceStore, key: str, write: Write, now: str)
     def marked(old: Object | None) -> Object:
         if old is None:
             raise errors.not_found(pods.kind.resource, key.rpartition("/")[2])
+        check_meant(old, options)
         if condition_of(old, "DisruptionTarget"):
             return old
         status = old.get("status") or {}
         return {**old, "status": {**status, "conditions": [*(status.get("conditions") or ()), condition]}}
 
     own = Write(user=write.user, manager=write.manager, dry_run=write.dry_run, applied=True)
-    await pods.update(key, marked, own, rules=PLAIN_UPDATE)
+    item, _ = await pods.update(key, marked, own, rules=PLAIN_UPDATE)
+    if not options.resource_version:
+        return options
+    return dataclasses.replace(options, resource_version=str(item.revision))

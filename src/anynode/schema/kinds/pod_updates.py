@@ -358,8 +358,7 @@ def validate_resize(new: Object, old: Object) -> list[FieldError]:
         return [forbidden(FieldPath(), "static pods cannot be resized")]
     if (before.get("os") or {}).get("name") == "windows":
         return [forbidden(FieldPath(), "windows pods cannot be resized")]
-    checked = validate_pod(new)
-    errors = [*checked, *checked]
+    errors = list(validate_pod(new))
     qos = (old.get("status") or {}).get("qosClass") or qos_class(before)
     if qos != qos_class(after):
         shown = (new.get("status") or {}).get("qosClass") or ""
