@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from anynode.api.errors import ApiError, NotAcceptable, UnsupportedMediaType
+from anynode.api.errors import NotAcceptable, UnsupportedMediaType
+from anynode.api.objects import Object
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -37,18 +38,19 @@ def accepted(header: str, *, watchable: bool = False, binary: bool = False) -> A
     if header in ("", JSON, "*/*"):
         return PLAIN
     found = _accepted(header, watchable, binary)
-    if isinstance(found, ApiError):
-        raise found
-    return found
+    if isinstance(found, Accepted):
+        return found
+    said, details = found
+    raise NotAcceptable(said, details=details)  # a new one each time: an error keeps whoever raised it
 
 
 @functools.lru_cache(maxsize=512)
-def _accepted(header: str, watchable: bool, binary: bool) -> Accepted | ApiError:
+def _accepted(header: str, watchable: bool, binary: bool) -> Accepted | tuple[str, Object | None]:
     clauses = _clauses(header)
     produced = _WATCHED if watchable else _PRODUCED
     if not any(media == "*/*" or media in _PRODUCED for media, _ in clauses):
         listed = ", ".join(produced)
-        return NotAcceptable(f"406: Not Acceptable\n\nAvailable representations: {listed}", details={})
+        return f"406: Not Acceptable\n\nAvailable representations: {listed}", {}
     for media, parameters in clauses:
         if media not in (JSON, YAML, "*/*", "application/*") and not (binary and media == PROTOBUF):
             continue
@@ -62,7 +64,7 @@ def _accepted(header: str, watchable: bool, binary: bool) -> Accepted | ApiError
             return Accepted(answered, target, version)
         return Accepted(answered)
     listed = ", ".join(_PRODUCED)
-    return NotAcceptable(f"only the following media types are accepted: {listed}")
+    return f"only the following media types are accepted: {listed}", None
 
 
 def prefers_protobuf(header: str) -> bool:

@@ -26,15 +26,26 @@ def test_the_most_wanted_form_we_have_is_chosen(header: str, expected: Accepted)
     assert accepted(header) == expected
 
 
-@pytest.mark.parametrize(
-    ("header", "said"),
-    [
-        ("text/plain", "406: Not Acceptable"),
-        ("application/*", "406: Not Acceptable"),
-        ("application/json;as=Nothing;v=v1;g=meta.k8s.io", "only the following media types are accepted"),
-        ("application/vnd.kubernetes.protobuf", "only the following media types are accepted"),
-    ],
-)
+REFUSED = [
+    ("text/plain", "406: Not Acceptable"),
+    ("application/*", "406: Not Acceptable"),
+    ("application/json;as=Nothing;v=v1;g=meta.k8s.io", "only the following media types are accepted"),
+    ("application/vnd.kubernetes.protobuf", "only the following media types are accepted"),
+]
+
+
+@pytest.mark.parametrize(("header", "said"), REFUSED)
+def test_each_refusal_is_its_own(header: str, said: str) -> None:
+    depths = []
+    for _ in range(3):
+        with pytest.raises(NotAcceptable, match=said) as caught:
+            accepted(header)
+        depths.append(len(caught.traceback))
+        caught.value.headers = {"x": "y"}
+    assert depths == [depths[0]] * 3
+
+
+@pytest.mark.parametrize(("header", "said"), REFUSED)
 def test_what_we_do_not_have_is_refused(header: str, said: str) -> None:
     with pytest.raises(NotAcceptable, match=said):
         accepted(header)
