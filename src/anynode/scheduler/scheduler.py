@@ -175,10 +175,15 @@ class Scheduler:
             self._ready.set()
 
     def _on_namespace(self, delta: Delta) -> None:
-        name = name_of(delta.obj)
-        labels = {} if delta.kind == "deleted" else labels_of(delta.obj)
-        if labels != self.snapshot.namespace_labels.get(name):
-            self.snapshot.namespace_labels[name] = labels
+        name, known = name_of(delta.obj), self.snapshot.namespace_labels
+        if delta.kind == "deleted":
+            labels = known.pop(name, {})
+            changed = bool(labels)
+        else:
+            labels = labels_of(delta.obj)
+            changed = labels != known.get(name)
+            known[name] = labels
+        if changed:
             self._ranking.forget_near()
             self._note(Wake.POD_PLACED)
 

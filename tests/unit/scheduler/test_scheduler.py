@@ -20,7 +20,7 @@ from anynode.scheduler.scheduler import Scheduler
 from anynode.testing.clock import FakeClock
 from anynode.testing.fake_api import FakeApi
 
-PODS, NODES, EVENTS = known("pods"), known("nodes"), known("events")
+PODS, NODES, EVENTS, NAMESPACES = (known(each) for each in ("pods", "nodes", "events", "namespaces"))
 
 
 @pytest.fixture
@@ -304,3 +304,16 @@ async def test_a_promise_outlives_the_scheduler(api: FakeApi, clock: FakeClock) 
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def test_namespaces_that_are_gone_are_forgotten(scheduler: Scheduler, api: FakeApi, clock: FakeClock) -> None:
+    client = ApiClient(api)
+    for number in range(3):
+        labels = {"team": "a"} if number else {}
+        await client.create(NAMESPACES, {"metadata": {"name": f"n-{number}", "labels": labels}})
+    await clock.settle()
+    assert len(scheduler.snapshot.namespace_labels) == 3
+    for number in range(3):
+        await client.delete(NAMESPACES, ObjectKey("", f"n-{number}"))
+    await clock.settle()
+    assert not scheduler.snapshot.namespace_labels
