@@ -270,23 +270,21 @@ async def test_a_flood_of_one_user_leaves_room_for_another(assembly: Assembly) -
     assert {each.result().status for each in flood} <= {403, 429}
 
 
-async def test_dangling_is_told_and_untold(assembly: Assembly) -> None:
-    made, schema = narrow("later")
-    await ask(assembly, "POST", f"{API}/flowschemas", body=schema)
+async def test_dangling_is_told_and_untold() -> None:
+    clock = FakeClock()
+    async with MemoryStorage() as storage, Assembly(storage, clock=clock, random=random.Random(1)) as assembly:
+        made, schema = narrow("later")
+        await ask(assembly, "POST", f"{API}/flowschemas", body=schema)
+        assert await dangling(assembly, clock) == "True"
+        await ask(assembly, "POST", f"{API}/prioritylevelconfigurations", body=made)
+        assert await dangling(assembly, clock) == "False"
 
-    async def status() -> str:
-        found = (await ask(assembly, "GET", f"{API}/flowschemas/later")).decoded()
-        conditions = found.get("status", {}).get("conditions") or [{}]
-        return str(conditions[0].get("status", ""))
 
-    async def until(wanted: str) -> None:
-        async with asyncio.timeout(5):
-            while await status() != wanted:  # noqa: ASYNC110 - over the API there is nothing else to wait on
-                await asyncio.sleep(0.05)
-
-    await until("True")
-    await ask(assembly, "POST", f"{API}/prioritylevelconfigurations", body=made)
-    await until("False")
+async def dangling(assembly: Assembly, clock: FakeClock) -> str:
+    """What the schema says two seconds later."""
+    await clock.advance(2)
+    found = (await ask(assembly, "GET", f"{API}/flowschemas/later")).decoded()
+    return str(found["status"]["conditions"][0]["status"])
 
 
 async def test_mandatory_objects_come_back() -> None:
