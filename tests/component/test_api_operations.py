@@ -395,3 +395,21 @@ async def test_a_status_is_written_through_its_subresource_alone(client: Client,
     again = await client.put(status, before)
     assert holds(again["status"], kind.status)
     assert {**again, "metadata": None, "status": None} == {**before, "metadata": None, "status": None}
+
+
+async def test_a_request_for_a_certificate_is_approved_through_its_subresource(client: Client) -> None:
+    kind = next(kind for kind in KINDS if kind.plural == "certificatesigningrequests")
+    resources = {each["name"]: each for each in (await client.get(kind.root))["resources"]}
+    for name in ("approval", "status"):
+        assert set(resources[f"{kind.plural}/{name}"]["verbs"]) == {"get", "patch", "update"}
+    await client.post(kind.path, kind.named("a"))
+    approval = f"{kind.path}/a/approval"
+    approved = {"type": "Approved", "status": "True", "reason": "E2E", "message": "Set from an e2e test"}
+    read = await client.get(approval)
+    updated = await client.put(approval, {**read, "status": {"conditions": [approved]}})
+    assert holds(updated["status"]["conditions"], [approved])
+    elsewhere = await client.merge(f"{kind.path}/a", {"status": {"conditions": []}})
+    assert holds(elsewhere["status"]["conditions"], [approved])
+    denied = {**approved, "type": "Denied"}
+    said = await client.refused(422, "PUT", approval, {**updated, "status": {"conditions": [approved, denied]}})
+    assert "Approved and Denied conditions are mutually exclusive" in said
