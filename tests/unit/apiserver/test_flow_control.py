@@ -275,12 +275,12 @@ async def test_dangling_is_told_and_untold() -> None:
     async with MemoryStorage() as storage, Assembly(storage, clock=clock, random=random.Random(1)) as assembly:
         made, schema = narrow("later")
         await ask(assembly, "POST", f"{API}/flowschemas", body=schema)
-        assert await dangling(assembly, clock) == "True"
+        assert await told_dangling(assembly, clock) == "True"
         await ask(assembly, "POST", f"{API}/prioritylevelconfigurations", body=made)
-        assert await dangling(assembly, clock) == "False"
+        assert await told_dangling(assembly, clock) == "False"
 
 
-async def dangling(assembly: Assembly, clock: FakeClock) -> str:
+async def told_dangling(assembly: Assembly, clock: FakeClock) -> str:
     """What the schema says two seconds later."""
     await clock.advance(2)
     found = (await ask(assembly, "GET", f"{API}/flowschemas/later")).decoded()
