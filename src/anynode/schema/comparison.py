@@ -55,7 +55,10 @@ def _compare_maps(shape: Shape, left: dict[str, Any], right: dict[str, Any]) -> 
         found = fields.get(name)
         key, inner = found if found is not None else (f"f:{name}", element)
         if old is None and name not in left:
-            added[key] = LEAF if inner.whole or not value else grown(inner, value)
+            if inner.whole or not value:
+                added[key] = LEAF
+            else:
+                added[key] = grown(inner, value) if inner.repeated is None else inner.repeated(value)
         elif inner.whole:
             if old != value:
                 modified[key] = LEAF

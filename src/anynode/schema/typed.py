@@ -14,10 +14,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from anynode.api import formats
 from anynode.api.objects import Object
-from anynode.schema.types import Field, Types
+from anynode.schema.recent import MOST_REMEMBERED
+from anynode.schema.types import REPEATED, Field, Types
 
+_REMEMBERED_BYTES = 16 * 1024
+"""The longest text a value is known by: those that come often are short."""
 Checker = Callable[[Any, list[str]], Any]
 
 
@@ -460,7 +465,8 @@ class Compiled:
     def _one(self, field: Field, keep: bool) -> Checker:
         kind = field.kind
         if kind == "m":
-            return _Deferred(self, field.target)
+            check = _Deferred(self, field.target)
+            return _Repeated(check) if field.target in REPEATED else check
         if kind == "s":
             return _text(field.element_go_type, keep)
         if kind in _RANGES:
@@ -544,6 +550,37 @@ class _Deferred:
         if check is None:
             check = self._check = self._compiled.struct(self._name)
         return check(value, unknown)
+
+
+class _Repeated:
+    """Checks values that come again and again, as the specs of pods made from one template do.
+
+    They are known by their JSON, checked once, and become one object, which saves those after us work, too.
+    """
+
+    __slots__ = ("_check", "_known")
+
+    def __init__(self, check: Checker) -> None:
+        self._check = check
+        self._known: dict[bytes, Any] = {}
+
+    def __call__(self, value: Any, unknown: list[str]) -> Any:
+        try:
+            text = orjson.dumps(value)
+        except orjson.JSONEncodeError:
+            return self._check(value, unknown)
+        if b"null" in text:
+            return self._check(value, unknown)  # which is how numbers that are none look, too
+        found = self._known.get(text)
+        if found is not None:
+            return found
+        seen = len(unknown)
+        found = self._check(value, unknown)
+        if len(unknown) == seen and len(text) <= _REMEMBERED_BYTES and found is not DROPPED:
+            if len(self._known) >= MOST_REMEMBERED:
+                self._known.clear()
+            self._known[text] = found
+        return found
 
 
 def compiled(types: Types) -> Compiled:

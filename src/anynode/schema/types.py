@@ -33,6 +33,9 @@ EMBEDDED: Mapping[str, tuple[str, ...]] = {
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 
+REPEATED = frozenset(("io.k8s.api.core.v1.PodSpec",))
+"""Types of which many objects hold equal values: those made from one template."""
+
 SCALARS: Mapping[str, str] = {
     "s": "string", "b": "bool", "y": "[]uint8", "i": "int32", "l": "int64",
     "u": "uint32", "U": "uint64", "d": "float64",

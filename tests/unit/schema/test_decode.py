@@ -301,3 +301,29 @@ def test_yaml_of_endless_depth_is_refused_and_ends_nothing(body: bytes) -> None:
 
 def test_yaml_that_only_looks_deep_is_read() -> None:
     assert decode_yaml(b"a: [" + b"[],\n" * 2_000 + b"]")[0] == {"a": [[]] * 2_000}
+
+
+def spec_of(value: dict[str, Any]) -> Any:
+    return check_fields({"metadata": {"name": "p"}, "spec": value}, POD, TYPES)[0]["spec"]
+
+
+def test_equal_specs_become_one_object() -> None:
+    one, other = ({"containers": [{"name": "c", "image": "i"}], "nodeName": "n"} for _ in range(2))
+    assert spec_of(one) is spec_of(other)
+    assert spec_of({**one, "nodeName": "m"})["nodeName"] == "m"
+
+
+def test_a_spec_that_is_wrong_is_wrong_again() -> None:
+    wrong = {"containers": [{"name": "c"}], "priority": "high"}
+    for _ in range(2):
+        with pytest.raises(DecodeError, match="cannot unmarshal string"):
+            spec_of(wrong)
+    for _ in range(2):
+        _, complaints = check_fields({"spec": {"nodeNam": "n"}}, POD, TYPES)
+        assert complaints == ['unknown field "spec.nodeNam"']
+
+
+def test_a_number_that_is_none_is_not_taken_for_null() -> None:
+    assert spec_of({"priority": None}) == spec_of({})
+    with pytest.raises(DecodeError):
+        spec_of({"priority": float("inf")})

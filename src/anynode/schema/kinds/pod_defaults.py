@@ -14,6 +14,7 @@ from typing import Any
 
 from anynode.api.formats import Quantity, canonical_quantity
 from anynode.api.objects import Object
+from anynode.schema.recent import Recent
 
 _MODE = 0o644
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
@@ -23,7 +24,10 @@ _POD_LEVEL = ("cpu", "memory")
 
 def default_pod(pod: Object) -> Object:
     """The pod with every default upstream sets before admission."""
-    spec = pod.get("spec") or {}
+    return {**pod, "spec": _filled_spec(pod.get("spec") or {})}
+
+
+def _fill_spec(spec: Object) -> Object:
     filled = default_pod_spec(spec)
     if any(_has_limits(each) for kind in _CONTAINERS[:2] for each in filled.get(kind) or ()):
         filled = {**filled, **_with_requests(filled)}
@@ -35,7 +39,11 @@ def default_pod(pod: Object) -> Object:
         for kind in _CONTAINERS[:2]:
             if filled.get(kind):
                 filled[kind] = [_with_host_ports(each) for each in filled[kind]]
-    return {**pod, "spec": filled}
+    return filled
+
+
+_filled_spec = Recent(_fill_spec)
+"""Pods made from one template have one spec until admission."""
 
 
 def default_pod_spec(spec: Object) -> Object:
