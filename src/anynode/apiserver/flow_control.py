@@ -133,7 +133,8 @@ class FlowControl:
         count, limit = len(items), request.argument("limit")
         if limit.isdecimal() and int(limit) > 0:
             count = min(count, int(limit))
-        size = len(next(iter(items.values())).value)
+        ends = next(iter(items.values())), next(reversed(items.values()))  # the first is often the server's own
+        size = max(len(each.value) for each in ends)
         return max(1, min(most, math.ceil(min(count * size, MOST_LIST_BYTES) / BYTES_PER_SEAT)))
 
     def is_watched_out(self) -> bool:
