@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import collections
+import gc
 import pathlib
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,6 +21,12 @@ from anynode.aio.tls import server_context
 from anynode.api.objects import Object
 from anynode.api.wire import ApiRequest, ApiResponse, User, WatchEvent, parse_query
 from anynode.apiserver.assembly import Assembly
+from anynode.apiserver.served import Served
+from anynode.registry.custom_store import CustomStore
+from anynode.registry.custom_versions import VersionCache
+from anynode.registry.watch_cache import ResourceCache
+from anynode.registry.watchers import Watcher
+from anynode.schema.custom.custom_type import CustomType
 from anynode.security.pki import CertificateAuthority
 from anynode.storage.memory import MemoryStorage
 
@@ -229,6 +237,31 @@ async def test_definitions_and_objects_outlive_a_restart() -> None:
         async with Assembly(storage, clock=SystemClock(), random=random.Random(2)) as assembly:
             found = await Client(assembly).get(f"{WIDGETS}/a")
     assert found["spec"] == {"size": "s", "color": "red"}
+
+
+async def test_definitions_that_came_and_went_leave_nothing(client: Client) -> None:
+    def held() -> dict[str, int]:
+        gc.collect()
+        found = collections.Counter(type(each).__name__ for each in gc.get_objects())
+        kinds = (ResourceCache, VersionCache, Served, CustomType, CustomStore, Watcher)
+        return {kind.__name__: found[kind.__name__] for kind in kinds}
+
+    async def round_of(number: int) -> None:
+        crd = definition(names={"plural": f"w{number}s", "singular": f"w{number}", "kind": f"W{number}"})
+        crd["metadata"]["name"] = f"w{number}s.{crd['spec']['group']}"
+        await client.define(crd)
+        objects = WIDGETS.rpartition("/")[0] + f"/w{number}s"
+        await client.post(objects, {**widget(color="red"), "kind": f"W{number}"})
+        sink = await watch(client, f"{objects}?watch=true")
+        await client.ask("DELETE", f"{CRDS}/{crd['metadata']['name']}")
+        await client.until(f"{CRDS}/{crd['metadata']['name']}", lambda found: found.get("code") == 404)
+        assert sink.ended
+
+    await round_of(0)
+    before = held()
+    for number in range(1, 6):
+        await round_of(number)
+    assert held() == before
 
 
 # --- objects
@@ -523,3 +556,59 @@ async def test_a_long_list_comes_whole_in_pieces(client: Client) -> None:
     assert [item["metadata"]["name"] for item in listed["items"]] == [f"w{number:04}" for number in range(1_200)]
     assert {item["kind"] for item in listed["items"]} == {"Widget"}
     assert listed["metadata"]["continue"] == ""
+
+
+async def test_what_is_wrong_with_a_body_is_told_as_it_was_asked_for(client: Client) -> None:
+    await client.define(definition())
+    said = (await client.ask("POST", f"{WIDGETS}?fieldValidation=Ignore", {"spec": {}})).decoded()["message"]
+    assert said == """Widget in version "v1" cannot be handled as a Widget: Object 'Kind' is missing in '{"spec":{}}'"""
+    said = (await client.post(WIDGETS, {"spec": {"color": "a long colour"}}))["message"]
+    assert said.endswith("""({"spec":{"color":"a long colou ...)""")
+
+
+async def test_an_applied_null_is_refused_where_none_may_be(client: Client) -> None:
+    await client.define(definition())
+    target = f"{WIDGETS}/a?fieldManager=m"
+    response = await client.ask("PATCH", target, widget(color=None), content_type="application/apply-patch+yaml")
+    assert response.decoded()["details"]["causes"] == [
+        {
+            "reason": "FieldValueTypeInvalid",
+            "message": 'Invalid value: "null": spec.color in body must be of type string: "null"',
+            "field": "spec.color",
+        }
+    ]
+
+
+async def test_doubled_keys_of_an_applied_config_are_told_after_its_conflicts(client: Client) -> None:
+    await client.define(definition())
+    doubled = b"{apiVersion: example.com/v1, kind: Widget, metadata: {name: a}, spec: {color: a, color: b"
+    target, media = f"{WIDGETS}/a?fieldManager=m&fieldValidation=Strict", "application/apply-patch+yaml"
+    response = await client.ask("PATCH", target, doubled + b", zz: 1}}", content_type=media)
+    assert (response.status, response.decoded()["message"].partition(": ")[2][-41:]) == (
+        500, ".spec.zz: field not declared in schema"[-41:],
+    )  # fmt: skip
+    response = await client.ask("PATCH", target, doubled + b"}}", content_type=media)
+    assert response.status == 400
+    assert response.decoded()["message"].startswith("error strict decoding YAML: error converting YAML to JSON: yaml: ")
+
+
+async def test_force_is_for_applying_only(client: Client) -> None:
+    await client.define(definition())
+    await client.post(WIDGETS, widget())
+    said = (await client.merge(f"{WIDGETS}/a?force=true", {}))["message"]
+    assert said == 'PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be specified for non-apply patch'
+
+
+async def test_a_dry_run_takes_a_version_no_creation_takes(client: Client) -> None:
+    await client.define(definition())
+    made = widget()
+    made["metadata"]["resourceVersion"] = "5"
+    assert (await client.post(f"{WIDGETS}?dryRun=All", made))["metadata"]["resourceVersion"] == "5"
+    assert (await client.post(WIDGETS, made))["message"] == "resourceVersion should not be set on objects to be created"
+
+
+async def test_there_is_no_page_for_documents_that_are_not_there(client: Client) -> None:
+    for target in ("/openapi/v3/apis/nope.example/v1", "/openapi/v3/x"):
+        response = await client.ask("GET", target)
+        assert (response.status, response.body) == (404, b"")
+    assert (await client.ask("GET", "/openapi/v2/x")).status == 404

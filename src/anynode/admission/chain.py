@@ -29,6 +29,7 @@ ReplaceStatus: TypeAlias = Callable[[Resource, Object], Awaitable[Object]]
 """Write the status of an object as it was read; raises ``Conflict`` when it is no longer the newest."""
 Options: TypeAlias = Callable[[Operation], Object | None]
 """The request's CreateOptions, UpdateOptions, ... as an object, by what it turned out to do."""
+STATIONS_KEPT = 2_000
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -162,6 +163,8 @@ class Chain:
         slot = (attributes.operation, resource.group, resource.plural, attributes.subresource)
         found = self._stations.get(slot)
         if found is None:
+            if len(self._stations) >= STATIONS_KEPT:
+                self._stations.clear()  # resources come and go
             name = resource.qualified + (f"/{attributes.subresource}" if attributes.subresource else "")
             concerned = [
                 plugin

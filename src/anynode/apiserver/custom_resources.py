@@ -129,9 +129,11 @@ class CustomResources:
     def _changed(self, events: Sequence[CacheEvent]) -> None:
         for event in events:
             entry = self._entries.get(event.item.key)
+            crd = event.item.object
+            if event.deleted:
+                self._cache.drop(self._prefix(crd))
             if entry is None:
                 continue
-            crd = event.item.object
             if not event.deleted and entry.serves_as(crd) and definitions.is_requestable(crd):
                 entry.crd = crd
             else:
@@ -193,7 +195,10 @@ class CustomResources:
 
     def base(self, crd: Object) -> ResourceCache:
         """What is stored of the definition's objects, as it is stored."""
-        return self._cache.at(prefix_of(custom_discovery.resource_of(crd, definitions.storage_version(crd))))
+        return self._cache.at(self._prefix(crd))
+
+    def _prefix(self, crd: Object) -> str:
+        return prefix_of(custom_discovery.resource_of(crd, definitions.storage_version(crd)))
 
     def _of(self, crd: Object, version: str) -> Served:
         name = str(meta(crd)["name"])

@@ -264,6 +264,8 @@ class WatchCache:
         self._storage = storage
         self._clock = clock
         self._caches: dict[str, ResourceCache] = {}
+        self._lasting: set[str] = set()
+        """The prefixes of caches that stay for good."""
         self._mirrors: dict[ResourceCache, None] = {}
         self._waiting: list[tuple[Revision, Callable[[], None]]] = []
         self._watch: Watch | None = None
@@ -278,6 +280,7 @@ class WatchCache:
     def add(self, cache: ResourceCache) -> ResourceCache:
         """Serve a resource; before ``open``."""
         self._caches[cache.prefix] = cache
+        self._lasting.add(cache.prefix)
         return cache
 
     def at(self, prefix: str) -> ResourceCache:
@@ -287,6 +290,14 @@ class WatchCache:
             cache = self._caches[prefix] = ResourceCache(prefix, self._clock)
             cache.begin(self.revision)
         return cache
+
+    def drop(self, prefix: str) -> None:
+        """Forget the cache of a resource that is no more, and its history; not while there still are objects."""
+        cache = self._caches.get(prefix)
+        if cache is not None and prefix not in self._lasting and not cache.items and not cache.damaged:
+            del self._caches[prefix]
+            for watcher in tuple(cache.watchers.watchers):
+                cache.watchers.close(watcher)
 
     def join(self, mirror: ResourceCache) -> None:
         """Keep the time of a cache that is fed by another one."""

@@ -252,3 +252,20 @@ async def test_a_quiet_resource_keeps_no_decoded_objects(
     await clock.advance(watch_cache.DECODED_SECONDS + 1)
     cache.tick()
     assert decoded() == 0
+
+
+async def test_only_empty_caches_of_custom_resources_are_dropped(
+    store: ResourceStore, cache: WatchCache, storage: MemoryStorage
+) -> None:
+    custom = cache.at("/registry/example.com/widgets/")
+    sink = Sink()
+    cache.start(custom, Selection(), FORM, sink, after=None, timeout_seconds=60)
+    await storage.put("/registry/example.com/widgets/ns/a", b'{"metadata":{"name":"a"}}')
+    cache.drop(custom.prefix)
+    assert cache.at(custom.prefix) is custom
+    await storage.delete("/registry/example.com/widgets/ns/a")
+    cache.drop(custom.prefix)
+    assert sink.ended
+    assert cache.at(custom.prefix) is not custom
+    cache.drop(store.cache.prefix)
+    assert cache.at(store.cache.prefix) is store.cache
