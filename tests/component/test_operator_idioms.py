@@ -312,3 +312,51 @@ async def test_children_of_a_new_kind_go_with_their_owner_at_once(operator: Oper
         ):
             await operator.until(lambda path=path: is_gone(path))  # type: ignore[misc]
         running.cancel()
+
+
+async def test_a_namespace_waits_for_an_aggregated_server_that_is_away(operator: Operator) -> None:
+    client = ApiClient(operator.transport)
+    settings = ControllerSettings(controllers=("namespace",))
+    manager = ControllerManager(client, clock=SystemClock(), settings=settings, chance=random.Random(2))
+    services = "/apis/apiregistration.k8s.io/v1/apiservices"
+    service: Object = {
+        "metadata": {"name": "v1.away.example.com"},
+        "spec": {
+            "group": "away.example.com",
+            "version": "v1",
+            "groupPriorityMinimum": 1000,
+            "versionPriority": 10,
+            "insecureSkipTLSVerify": True,
+            "service": {"namespace": "leaving", "name": "none"},
+        },
+    }
+    async with Supervisor("test") as tasks:
+        running = tasks.start("controllers", manager.run)
+        await operator.post(services, service)
+        await operator.post("/api/v1/namespaces", {"metadata": {"name": "leaving"}})
+        path = "/api/v1/namespaces/leaving"
+        await operator.post(f"{path}/configmaps", {"metadata": {"name": "c"}})
+        await operator.ask("DELETE", path)
+
+        async def conditions() -> dict[str, Object]:
+            told = (await operator.get(path)).get("status") or {}
+            return {each["type"]: each for each in told.get("conditions") or ()}
+
+        async def is_told() -> bool:
+            return bool(await conditions())
+
+        await operator.until(is_told)
+        failure = (await conditions())["NamespaceDeletionDiscoveryFailure"]
+        assert (failure["status"], failure["reason"]) == ("True", "DiscoveryFailed")
+        assert failure["message"] == (
+            "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: "
+            "away.example.com/v1: stale GroupVersion discovery: away.example.com/v1"
+        )
+        assert (await operator.get(f"{path}/configmaps"))["items"] == []
+        await operator.ask("DELETE", f"{services}/v1.away.example.com")
+
+        async def is_gone() -> bool:
+            return (await operator.ask("GET", path)).status == 404
+
+        await operator.until(is_gone)
+        running.cancel()
