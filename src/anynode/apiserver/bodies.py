@@ -13,7 +13,7 @@ import orjson
 
 from anynode.api import errors
 from anynode.api.objects import Object
-from anynode.api.resources import Catalogue, GroupVersion
+from anynode.api.resources import Catalogue, GroupVersion, Resource
 from anynode.api.wire import ApiRequest
 from anynode.apiserver import negotiation
 from anynode.schema import decode, fields, managed_fields
@@ -21,7 +21,6 @@ from anynode.schema.custom.custom_type import CustomType
 from anynode.schema.managed_fields import OwnedType
 from anynode.schema.types import Types
 
-SHOWN_BYTES = 1024
 _SCHEME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
 
 
@@ -100,8 +99,7 @@ class Bodies:
             said_version, said_kind = said_version or resource.api_version, said_kind or resource.kind
             obj = {**obj, "apiVersion": said_version, "kind": said_kind}
         if not said_kind or not isinstance(said_kind, str):
-            missing = f"Object 'Kind' is missing in '{request.body.decode(errors='replace')}' ({_shown(request.body)})"
-            raise errors.BadRequest(f"the object provided is unrecognized (must be of type {resource.kind}): {missing}")
+            raise errors.BadRequest(_without_kind(request, obj, resource, validation))
         if said_version != resource.api_version:
             raise errors.BadRequest(
                 f"the API version in the data ({said_version or ''}) does not match the expected API version "
@@ -128,14 +126,24 @@ class Bodies:
             raise errors.BadRequest(f"{what}{error}") from error
 
     def try_checked(
-        self, obj: Object, api_version: str, kind: str, *, body: bytes = b"", known: Object | None = None
+        self,
+        obj: Object,
+        api_version: str,
+        kind: str,
+        *,
+        body: bytes = b"",
+        known: Object | None = None,
+        keep_nulls: bool = False,
     ) -> tuple[Object, Sequence[str]]:
-        """The same; raises ``DecodeError``. What ``known``, checked before, has in common is not looked at again."""
+        """The same; raises ``DecodeError``. What ``known``, checked before, has in common is not looked at again.
+
+        ``keep_nulls``: of a custom resource, what is null and may not be stays.
+        """
         name = self.types.of_kind(api_version, kind)
         if name:
             return decode.check_fields(obj, name, self.types, body or None, known)
         custom = self.custom.get((api_version, kind))
-        return (obj, ()) if custom is None else custom.checked(obj)
+        return (obj, ()) if custom is None else custom.checked(obj, keep_nulls=keep_nulls)
 
     def owned_type(self, api_version: str, kind: str) -> tuple[str, Types | OwnedType]:
         """What field ownership asks of a kind: its type's name and the types, or a type of its own."""
@@ -168,7 +176,7 @@ class Bodies:
             parsed, complaints = decode.decode_yaml(body) if media == negotiation.YAML else decode.decode_json(body)
         except decode.DecodeError as error:
             what = f"the object provided is unrecognized (must be of type {kind}): "
-            raise errors.BadRequest(f"{what}{error} ({_shown(body)})") from error
+            raise errors.BadRequest(f"{what}{error} ({decode.summary(body)})") from error
         return parsed, complaints
 
     def _of_kind(self, obj: Object, api_version: str, kind: str) -> Object:
@@ -206,15 +214,16 @@ class Bodies:
         return group.partition(".")[0] or "core"
 
 
-def _shown(body: bytes) -> str:
-    """A body in a message: as text when it looks like JSON, else in hexadecimal."""
-    if not body:
-        return "<empty>"
-    if body[:1] == b"{":
-        text = body.decode(errors="replace")
-        return text if len(text) <= SHOWN_BYTES else f"{text[:SHOWN_BYTES]} ..."
-    text = body.hex()
-    return text if len(text) <= SHOWN_BYTES else f"{text[:SHOWN_BYTES]} ..."
+def _without_kind(request: ApiRequest, obj: Object, resource: Resource, validation: str) -> str:
+    """What a custom resource is refused with that does not say what it is."""
+    body, kind = request.body, resource.kind
+    if validation != "Ignore":
+        missing = f"Object 'Kind' is missing in '{body.decode(errors='replace')}'"
+        return f"the object provided is unrecognized (must be of type {kind}): {missing} ({decode.summary(body)})"
+    if negotiation.content_type(request.headers.get("content-type", "")) == negotiation.YAML:
+        body = orjson.dumps(obj, option=orjson.OPT_SORT_KEYS) if obj else b"null"
+    missing = f"Object 'Kind' is missing in '{body.decode(errors='replace')}'"
+    return f'{kind} in version "{resource.version}" cannot be handled as a {kind}: {missing}'
 
 
 def quoted_warning(text: str) -> str:

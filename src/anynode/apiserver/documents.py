@@ -34,6 +34,7 @@ _V2_FORMS = {
 """What clients ask for -> what they get."""
 
 
+_NO_DOCUMENT = ApiResponse(status=404, content_type="", body=b"")
 Parts = Mapping[GroupVersion, Sequence[Published]]
 """Group version -> what is told of its custom resources."""
 
@@ -119,18 +120,20 @@ class Documents:
             case ["apis", group, version]:
                 group_version = GroupVersion(group, version)
             case _:
-                return not_found_page()
+                return _NO_DOCUMENT
         parts = self._current().get(group_version)
         if parts:
             name = (group_version, self._hashes[group_version])
             return _tagged(request, await self._with_custom(name, lambda: openapi.custom_document(parts)))
         if not any(each.group_version == group_version for each in self._catalogue):
             found = None if self._remote is None else await self._remote.document(request, group_version)
-            return not_found_page() if found is None else found
+            return _NO_DOCUMENT if found is None else found
         document = await self._document(group_version, lambda: openapi.document(group_version, self._catalogue))
-        return not_found_page() if document is None else _tagged(request, document)
+        return _NO_DOCUMENT if document is None else _tagged(request, document)
 
     async def _openapi_v2(self, request: ApiRequest) -> ApiResponse:
+        if request.path.rstrip("/") != "/openapi/v2":
+            return not_found_page()
         form = _form(request.headers.get("accept") or "*/*")
         if form is None:
             return ApiResponse(status=406, body=b"")

@@ -55,6 +55,9 @@ class Patcher:
         """What the patch does to an object of this kind; raises ``BadRequest`` for one that cannot be read."""
         if media == APPLY_PATCH:
             return self._apply(api_version, kind, info, request, write, validation)
+        if request.argument("force"):
+            found = fields.forbidden(fields.FieldPath("force"), "may not be specified for non-apply patch")
+            raise errors.invalid("PatchOptions", "meta.k8s.io", "", [found.cause()])
         patch, doubled = self._read(request, media)
         patched = self._patch(api_version, kind, media, patch)
         name = self._bodies.types.of_kind(api_version, kind)
@@ -99,7 +102,7 @@ class Patcher:
         apart, or the patch."""
         if media == STRATEGIC_PATCH:
             return go_value(patch)
-        result = patched(in_go_order(live, name, self._bodies.types) if name else live)
+        result = patched(in_go_order(live, name, self._bodies.types) if name else _all_sorted(live))
         return _json(_sorted_along(patch if media == MERGE_PATCH else _pointed(patch), result))
 
     def _read(self, request: ApiRequest, media: str) -> tuple[Any, Sequence[str]]:
@@ -137,14 +140,11 @@ class Patcher:
             found = fields.required(fields.FieldPath("fieldManager"), "is required for apply patch")
             raise errors.invalid("PatchOptions", "meta.k8s.io", "", [found.cause()])
         config, doubled = self._read_config(request)
-        if doubled and validation == "Strict":
-            said = f"error converting YAML to JSON: {decode.strict_text(doubled)}"
-            raise errors.BadRequest(f"error strict decoding YAML: {said}")
-        report(doubled, validation, write.warnings, "")
         write.applied = True
         name, types = self._bodies.owned_type(api_version, kind)
         force = is_true(request.argument("force"))
         what = f'{kind} in version "{api_version.rpartition("/")[2]}" cannot be handled as a {kind}: '
+        told: list[bool] = []
 
         def change(live: Object | None) -> Object:
             result = managed_fields.apply(
@@ -159,8 +159,11 @@ class Patcher:
                 type_name=name,
                 types=types,
             )
+            if doubled and not told:
+                told.append(True)
+                _report_doubled(doubled, validation, write)
             try:
-                checked, _ = self._bodies.try_checked(result, api_version, kind)
+                checked, _ = self._bodies.try_checked(result, api_version, kind, keep_nulls=True)
             except decode.DecodeError as error:
                 known = self._bodies.types.of_kind(api_version, kind)
                 if not known:
@@ -178,6 +181,13 @@ class Patcher:
             return decode.decode_yaml(request.body)
         except decode.DecodeError as error:
             raise errors.BadRequest(f"error decoding YAML: error converting YAML to JSON: {error}") from error
+
+
+def _report_doubled(doubled: Sequence[str], validation: str, write: Write) -> None:
+    if validation == "Strict":
+        said = f"error converting YAML to JSON: {decode.strict_text(doubled)}"
+        raise errors.BadRequest(f"error strict decoding YAML: {said}")
+    report(doubled, validation, write.warnings, "")
 
 
 def _json_patched(live: Object, operations: Any) -> Any:

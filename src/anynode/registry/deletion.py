@@ -88,9 +88,20 @@ def dry_run_errors(values: Sequence[str]) -> Sequence[fields.FieldError]:
     return (fields.not_supported(fields.FieldPath("dryRun"), list(values), ("All",)),)
 
 
+_MARKED_FIRST = frozenset(("Namespace", "CustomResourceDefinition"))
+"""Kinds whose objects are marked before their deletion, and which say themselves what was not meant."""
+
+
 def check_preconditions(obj: Object, revision: int, options: DeleteOptions, resource: Resource) -> None:
     """Raises ``Conflict`` when the object is not the one meant."""
     name, uid = meta(obj).get("name") or "", meta(obj).get("uid") or ""
+    if resource.kind in _MARKED_FIRST:
+        pairs = (("UID", options.uid, uid), ("ResourceVersion", options.resource_version, str(revision)))
+        for field, wanted, found in pairs:
+            if wanted is not None and wanted != found:
+                said = f"Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
+                raise errors.conflict(resource, name, said)
+        return
     if options.uid is not None and options.uid != uid:
         why = (
             f"the UID in the precondition ({options.uid}) does not match the UID in record ({uid}). "

@@ -197,7 +197,8 @@ class ResourceStore:
         obj = self._prepared_create(obj, write)
         await self._check("CREATE", obj, None, write)
         try:
-            obj = self._without_version(obj)
+            said = str(meta(obj).get("resourceVersion") or "") if write.dry_run else ""
+            obj = obj if said else self._without_version(obj)
         except errors.ApiError:
             self.on_abandoned(obj, None, write)
             raise
@@ -211,7 +212,7 @@ class ResourceStore:
         stored = canonical(obj, self.kind.resource)
         if write.dry_run:
             self.on_abandoned(obj, None, write)
-            return _unwritten(key, stored)
+            return _unwritten(key, stored, Revision(int(said)) if said.isdecimal() and int(said) else None)
         try:
             item = await self._put(key, stored, Revision(0), write)
         except KeyMismatch as error:

@@ -248,11 +248,12 @@ def strict_text(complaints: Sequence[str]) -> str:
 def refusal(error: DecodeError, *, kind: str, version: str, body: bytes) -> str:
     """The message of the 400 for a body meant as a ``kind`` of ``version``."""
     if isinstance(error, UnreadableError):
-        return f"the object provided is unrecognized (must be of type {kind}): {error} ({_summary(body)})"
+        return f"the object provided is unrecognized (must be of type {kind}): {error} ({summary(body)})"
     return f'{kind} in version "{version}" cannot be handled as a {kind}: {error}'
 
 
-def _summary(body: bytes) -> str:
+def summary(body: bytes) -> str:
+    """A body in a message: its beginning, as text when it looks like JSON, else in hexadecimal."""
     if not body:
         return "<empty>"
     if body[:1] == b"{":

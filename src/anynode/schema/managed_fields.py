@@ -36,7 +36,7 @@ _SPEC_AND_METADATA: Paths = (("spec",), ("metadata",))
 _STATUS_KEEPS_METADATA = frozenset((
     "ValidatingAdmissionPolicy", "StorageVersion", "FlowSchema", "PriorityLevelConfiguration", "ServiceCIDR",
     "DeviceTaintRule", "ResourceClaim", "ResourcePoolStatusRequest", "PodGroup", "VolumeAttachment",
-    "StorageVersionMigration", "CustomResourceDefinition", "APIService",
+    "StorageVersionMigration", "APIService",
 ))  # fmt: skip
 _RESET: Mapping[tuple[str, str], Paths] = {
     ("Pod", "status"): (("spec",), ("metadata", "deletionTimestamp"), ("metadata", "ownerReferences")),
@@ -269,6 +269,8 @@ def updated(
     entries = _current(before, new, subresource)
     if not entries and meta(before).get("uid"):
         return []
+    if endpoint.sibling is not None and any(applying.validate(endpoint.plain, each) for each in (live, new)):
+        return []  # a custom resource its schema does not fit
     try:
         entries = _convertible(endpoint, entries, (manager or "unknown", operation, api_version, subresource), new)
         result = _update(endpoint, before, new, entries, manager or "unknown", operation, _time_text(time))

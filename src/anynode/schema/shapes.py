@@ -243,6 +243,8 @@ def _grown_list(shape: Shape, items: list[Any]) -> Node:
         try:
             key = shape.item_element(item)
         except ShapeError:
+            if shape.kind == SET:
+                raise
             continue
         node[key] = LEAF if key in node else grown(element, item)
     return node if len(node) < 3 else dict(sorted(node.items()))

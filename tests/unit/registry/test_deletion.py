@@ -120,6 +120,18 @@ def test_preconditions_name_what_was_meant() -> None:
         check_preconditions(obj, 5, DeleteOptions(resource_version="4"), known("secrets"))
 
 
+def test_preconditions_of_namespaces_and_definitions_are_told_in_their_own_words() -> None:
+    obj = {"metadata": {"name": "a", "uid": "u"}}
+    said = 'Operation cannot be fulfilled on namespaces "a": Precondition failed: '
+    check_preconditions(obj, 5, DeleteOptions(uid="u", resource_version="5"), known("namespaces"))
+    with pytest.raises(Conflict) as refused:
+        check_preconditions(obj, 5, DeleteOptions(uid="v"), known("namespaces"))
+    assert str(refused.value) == f"{said}UID in precondition: v, UID in object meta: u"
+    with pytest.raises(Conflict) as refused:
+        check_preconditions(obj, 5, DeleteOptions(resource_version="4"), known("namespaces"))
+    assert str(refused.value) == f"{said}ResourceVersion in precondition: 4, ResourceVersion in object meta: 5"
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -16,6 +16,8 @@ from anynode.api import formats
 from anynode.api.objects import Object, name_of
 from anynode.schema.custom.jsonpath import JsonPath, JsonPathError, printed
 
+_WHOLE = float(1 << 63)
+
 
 class Columns:
     """Column definitions (``definitions``, shared, never to be changed) and the cells of an object."""
@@ -62,6 +64,8 @@ def _cell(kind: str, path: JsonPath, obj: Object, now: datetime.datetime) -> Any
     if not found or not found[0]:
         return None
     value = found[0][0]
+    if value.__class__ is float and value.is_integer() and abs(value) < _WHOLE:
+        value = int(value)  # as it comes back from the store
     if kind == "string":
         return printed(value)
     if kind == "date":

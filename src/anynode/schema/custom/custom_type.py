@@ -74,11 +74,12 @@ class CustomType:
             told = None
         return Published(self.resource, self._list_kind, told, self.selectable_fields)
 
-    def checked(self, obj: Object, *, lenient: bool = False) -> tuple[Object, Sequence[str]]:
+    def checked(self, obj: Object, *, lenient: bool = False, keep_nulls: bool = False) -> tuple[Object, Sequence[str]]:
         """``(obj as the server takes it, complaints such as 'unknown field "spec.x"')``: metadata read, fields the
         schema does not know dropped.
 
         Raises ``DecodeError`` for metadata that cannot be read; ``lenient``, for what is stored already, drops it.
+        ``keep_nulls``: what is null and may not be stays, to be complained about.
         """
         unknown: list[str] = []
         metadata = None
@@ -86,7 +87,7 @@ class CustomType:
             metadata, strangers = read_metadata(obj["metadata"], lenient=lenient)
             unknown.extend(f"metadata.{each}" for each in strangers)
         if not self.preserves:
-            obj, strange = pruned(obj, self.node, whole=True)
+            obj, strange = pruned(obj, self.node, whole=True, keep_nulls=keep_nulls)
             unknown.extend(strange)
         if self.node is not None and self.node.embeds:
             embedded: list[str] = []

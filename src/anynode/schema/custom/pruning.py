@@ -6,6 +6,7 @@ Objects come in shared and go out as copies along the changed path. Source: apie
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from anynode.schema.custom.wording import NOWHERE, child, invalid
 
 MOST_DEFAULTED_BYTES = 8 * 1024 * 1024
 _OBJECT_META = f"{types.META}ObjectMeta"
+_OWNER_FIELDS = frozenset(("manager", "operation", "apiVersion", "time", "fieldsType", "fieldsV1", "subresource"))
 
 
 class _Findings:
@@ -29,15 +31,18 @@ class _Findings:
         self.nulls = False
 
 
-def pruned(obj: Any, node: Structural | None, *, whole: bool) -> tuple[Any, Sequence[str]]:
-    """``(obj without the fields its schema does not know, their paths)``; ``whole``: it has metadata of its own."""
+def pruned(obj: Any, node: Structural | None, *, whole: bool, keep_nulls: bool = False) -> tuple[Any, Sequence[str]]:
+    """``(obj without the fields its schema does not know, their paths)``; ``whole``: it has metadata of its own.
+
+    Members that are null and may not be go, too, unless ``keep_nulls``.
+    """
     if whole and node is not None:
         node = node.as_embedded()
     elif whole:
         node = Structural({}).as_embedded()
     findings = _Findings()
     found = _pruned(obj, node, "", findings)
-    if findings.nulls:
+    if findings.nulls and not keep_nulls:
         found = _without_nulls(found, node)
     return found, sorted(findings.unknown)
 
@@ -138,7 +143,24 @@ def read_metadata(metadata: Any, *, lenient: bool) -> tuple[Object, list[str]]:
         found = {}
         for name, value in metadata.items():
             found.update(_readable(name, value))
+    if unknown or "managedFields" in found:
+        unknown = sorted([*unknown, *_strange_owners(found.get("managedFields"))], key=_steps)
+        if found.get("managedFields") == []:  # which is as good as not said
+            found = {name: value for name, value in found.items() if name != "managedFields"}
     return found, [path[1:] for path in unknown]
+
+
+def _strange_owners(entries: Any) -> list[str]:
+    return [
+        f".managedFields[{at}].{name}"
+        for at, entry in enumerate(entries or ())
+        for name in entry or ()
+        if name not in _OWNER_FIELDS
+    ]
+
+
+def _steps(path: str) -> list[int | str]:
+    return [int(step) if step.isdecimal() else step for step in re.split(r"[.\[\]]+", path)]
 
 
 def _readable(name: str, value: Any) -> Object:

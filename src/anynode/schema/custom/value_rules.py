@@ -190,17 +190,17 @@ def _number(schema: ValueSchema, value: float, path: str) -> Outcome:
             tail = f"with format {known}" if known else "(default format)"
             result.add(Complaint(f"{how} value must be of type {kind} {tail} in {path}"))
             continue
-        bound = schema.raw[keyword]
+        bound, shown = schema.raw[keyword], value
         limit: float = int(bound) if how == "whole" else float(bound)
         printed = str(int(bound)) if how == "whole" else go_float(float(bound))
         if keyword == "multipleOf":
             text = f"{path} in body should be a multiple of {printed}"
             if limit <= 0:
-                text, value = f"factor MultipleOf declared for {path} must be positive: {printed}", limit
+                text, shown = f"factor MultipleOf declared for {path} must be positive: {printed}", limit
         else:
             exclusive = bool(schema.raw.get(f"exclusive{keyword.capitalize()}"))
             text = f"{path} in body should be {_BOUNDS[keyword, exclusive]} {printed}"
-        result.add(Complaint(text, path, "invalid", value))
+        result.add(Complaint(text, path, "invalid", shown))
     return _matched(result)
 
 

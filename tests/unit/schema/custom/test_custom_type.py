@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from anynode.api.errors import ApiError
 from anynode.schema import managed_fields
 from anynode.schema.custom.custom_type import CustomType
 from anynode.schema.rules import Findings
@@ -297,3 +298,46 @@ def test_without_columns_the_age_is_shown() -> None:
 
 def test_selectable_fields_are_labels() -> None:
     assert custom(SIMPLE, selectableFields=[{"jsonPath": ".spec.a"}]).selectable_fields == ("spec.a",)
+
+
+def owners(made: CustomType, live: Json | None, new: Json) -> list[Json]:
+    return managed_fields.updated(
+        live, new, manager="me", api_version="example.com/v1", time="t", type_name="", types=made.owned_type
+    )
+
+
+def test_nobody_owns_an_object_with_a_set_of_maps() -> None:
+    """Upstream cannot tell the items of such a set by their values."""
+    items = {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {"a": {"type": "integer"}}}
+    made = custom(
+        {"type": "object", "properties": {"s": {"type": "array", "x-kubernetes-list-type": "set", "items": items}}}
+    )
+    assert owners(made, None, widget({"s": [{"a": 1}]})) == []
+    live = widget({"s": [{"a": 1}]}, metadata={"name": "w", "namespace": "n", "uid": "u"})
+    with pytest.raises(ApiError) as refused:
+        managed_fields.apply(
+            live, widget({}), manager="me", api_version="example.com/v1", kind="Widget", time="t", type_name="",
+            types=made.owned_type,
+        )  # fmt: skip
+    assert str(refused.value) == (
+        "failed to create manager for existing fields: failed to convert new object (n/w; example.com/v1, Kind=Widget) "
+        "to smd typed: .spec.s: element 0: associative list without keys has an element that's a map type"
+    )
+
+
+def test_owners_are_forgotten_when_the_schema_does_not_fit_any_more() -> None:
+    made = custom({"type": "object", "properties": {"a": {"type": "string"}}})
+    known = owners(made, None, widget({"a": "x"}))
+    live = widget({"a": 1}, metadata={"name": "w", "uid": "u", "managedFields": known})
+    assert owners(made, live, {**live, "spec": {"a": "x"}}) == []
+    fitting = {**live, "spec": {"a": "y"}}
+    assert [each["manager"] for each in owners(made, fitting, {**fitting, "spec": {"a": "x"}})] == ["me"]
+
+
+def test_whole_numbers_are_shown_as_they_come_back_from_the_store() -> None:
+    listed = [{"name": "N", "type": "string", "jsonPath": ".spec.n"}]
+    columns = custom(additionalPrinterColumns=listed).columns
+    now = datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC)
+    assert columns.cells(widget({"n": 1e8}), now) == ["w", "100000000"]
+    assert columns.cells(widget({"n": 1e20}), now) == ["w", "1e+20"]
+    assert columns.cells(widget({"n": 1.5}), now) == ["w", "1.5"]

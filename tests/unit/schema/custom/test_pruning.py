@@ -144,3 +144,22 @@ def test_whole_numbers_of_integer_fields_lose_their_fraction() -> None:
     )
     found, _ = pruned({"i": 1.0, "f": 1.0, "l": [2.0, 2.5, 1e20]}, schema, whole=False)
     assert repr(found) == repr({"i": 1, "f": 1.0, "l": [2, 2.5, 1e20]})
+
+
+def test_unknown_fields_of_metadata_are_told_in_the_order_of_their_names() -> None:
+    owners = [{"manager": "a", "foo": 1}]
+    references = [{"apiVersion": "v1", "kind": "X", "name": "n", "uid": "u", "bar": 1}]
+    sent = {"name": "a", "foo": 1, "ownerReferences": references, "managedFields": owners, "Labels": {}}
+    _, unknown = read_metadata(sent, lenient=False)
+    assert unknown == ["Labels", "foo", "managedFields[0].foo", "ownerReferences[0].bar"]
+
+
+def test_an_empty_list_of_owners_is_as_good_as_none() -> None:
+    assert read_metadata({"name": "a", "managedFields": []}, lenient=False) == ({"name": "a"}, [])
+    assert read_metadata({"managedFields": [{}]}, lenient=False) == ({"managedFields": [{}]}, [])
+
+
+def test_nulls_may_be_kept_to_be_complained_about() -> None:
+    sent = {"spec": {"a": None, "n": None}}
+    assert pruned(sent, SCHEMA, whole=True)[0] == {"spec": {"n": None}}
+    assert pruned(sent, SCHEMA, whole=True, keep_nulls=True)[0] == sent
