@@ -21,6 +21,7 @@ from anynode.aio.clock import Clock
 from anynode.aio.http_client import HttpAnswer, HttpClient, Origin
 from anynode.aio.tls import client_context
 from anynode.api import resources
+from anynode.api.formats import format_duration
 from anynode.api.objects import Object, ObjectKey, get_path
 from anynode.api.resources import Resource
 from anynode.registry.items import CacheEvent
@@ -193,7 +194,7 @@ class Outbound:
 
 def _address(config: ClientConfig, timeout_seconds: float) -> tuple[str, str]:
     """The URL as errors tell it, and what stands in the request line."""
-    timeout = f"timeout={go_duration(timeout_seconds)}"
+    timeout = f"timeout={format_duration(round(timeout_seconds * 1e9))}"
     if config.service:
         port = config.port or DEFAULT_PORT
         path = config.path if config.path.startswith("/") else f"/{config.path}"
@@ -202,14 +203,6 @@ def _address(config: ClientConfig, timeout_seconds: float) -> tuple[str, str]:
     parts = urllib.parse.urlsplit(config.url)
     target = f"{parts.path or '/'}?{timeout}"
     return f"{parts.scheme}://{parts.netloc}{target}", target
-
-
-def go_duration(seconds: float) -> str:
-    """Seconds as Go prints a duration: ``10s``, ``1m30s``, ``500ms``."""
-    if seconds < 1:
-        return f"{seconds * 1000:g}ms"
-    minutes, rest = divmod(seconds, 60)
-    return f"{int(minutes)}m{rest:g}s" if minutes else f"{rest:g}s"
 
 
 def _go_text(error: Exception) -> str:

@@ -17,7 +17,7 @@ from anynode.aio.http_server import HttpServer
 from anynode.aio.tls import server_context
 from anynode.api.objects import Object, ObjectKey
 from anynode.api.resources import Resource
-from anynode.apiserver.outbound import Outbound, SlicesByService, go_duration, refusal
+from anynode.apiserver.outbound import Outbound, SlicesByService, refusal
 from anynode.registry.items import CacheEvent, Item
 from anynode.registry.watch_cache import ResourceCache
 from anynode.security.pki import CertificateAuthority
@@ -100,13 +100,6 @@ def test_the_slices_of_a_service_follow_the_cache() -> None:
     assert [each["metadata"]["name"] for each in slices.of("ns", "t")] == ["a"]
     put("b", None, 4)
     assert slices.of("ns", "s") == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(10, "10s"), (1, "1s"), (0.5, "500ms"), (90, "1m30s"), (60, "1m0s"), (1.5, "1.5s")]
-)
-def test_durations_print_as_gos(seconds: float, text: str) -> None:
-    assert go_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
