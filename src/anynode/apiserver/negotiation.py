@@ -104,7 +104,12 @@ PATCHES = (
 
 
 def content_type(header: str, allowed: tuple[str, ...] = BODIES) -> str:
-    """The media type of a body, JSON when unnamed; raises ``UnsupportedMediaType``."""
+    """The media type of a body, JSON when unnamed; raises ``UnsupportedMediaType``.
+
+    For patches of what is built in, upstream's routing looks at each type of a list, before anything is read.
+    """
+    if allowed is PATCHES and not any(each.partition(";")[0].strip() in allowed for each in header.split(",")):
+        raise UnsupportedMediaType("415: Unsupported Media Type", details={})
     media = header.partition(";")[0].strip().lower() if header else allowed[0]
     if media in allowed:
         return media

@@ -160,6 +160,9 @@ def _as_stored(served: Served, wanted: selectors.FieldSelector) -> selectors.Fie
             raise errors.BadRequest(f"field label not supported: {term.field}")
         if resource.qualified == "jobs.batch":
             raise errors.BadRequest(f'field label "{term.field}" not supported for Job')
+        if resource.qualified == "resourceslices.resource.k8s.io":
+            what = f"{resource.api_version}, Kind={resource.kind}"
+            raise errors.BadRequest(f"field label not supported for {what}: {term.field}")
         raise errors.BadRequest(
             f'"{term.field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
         )

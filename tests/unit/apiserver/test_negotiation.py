@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from anynode.api.errors import NotAcceptable, UnsupportedMediaType
-from anynode.apiserver.negotiation import BODIES, JSON, YAML, Accepted, accepted, content_type
+from anynode.apiserver.negotiation import BODIES, JSON, PATCHES, YAML, Accepted, accepted, content_type
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
@@ -56,3 +56,17 @@ def test_bodies_are_json_unless_they_say_otherwise() -> None:
     assert content_type("application/yaml; charset=utf-8") == YAML
     with pytest.raises(UnsupportedMediaType, match=r"accepted media types include: application/json, "):
         content_type("text/plain", BODIES)
+
+
+@pytest.mark.parametrize("header", ["", "text/plain", "*/*", "Application/merge-patch+json", "text/a, text/b"])
+def test_patches_of_no_known_kind_are_refused_by_the_router(header: str) -> None:
+    with pytest.raises(UnsupportedMediaType) as refused:
+        content_type(header, PATCHES)
+    assert refused.value.message == "415: Unsupported Media Type"
+    assert refused.value.status()["details"] == {}
+
+
+def test_a_list_of_patches_gets_past_the_router_alone() -> None:
+    with pytest.raises(UnsupportedMediaType, match="the body of the request was in an unknown format"):
+        content_type(", ".join(PATCHES[:2]), PATCHES)
+    assert content_type("application/merge-patch+json; charset=utf-8", PATCHES) == PATCHES[1]

@@ -57,7 +57,7 @@ NAMESPACE = KindRules(
     validate_update=lambda new, _old: core_rules.validate_namespace(new),
     validate_status=core_rules.validate_namespace_status,
     valid_name=metadata.label_name,
-    field_labels=("status.phase", "name"),
+    field_labels=("status.phase",),
     subresources={
         "finalize": SubresourceRules(
             prepare=strategy.updated(counted=()), validate=core_rules.validate_namespace_finalize
