@@ -46,12 +46,13 @@ class Backend:
         self.bundle = base64.b64encode(ca.certificate).decode()
         self.asked: list[HttpRequest] = []
         self.port = 0
+        self.resources: Any = [FLUNDERS]
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         self.asked.append(request)
         headers = {"content-type": "application/json"}
         if request.path == f"/apis/{GROUP_VERSION}":
-            listed = {"kind": "APIResourceList", "groupVersion": GROUP_VERSION, "resources": [FLUNDERS]}
+            listed = {"kind": "APIResourceList", "groupVersion": GROUP_VERSION, "resources": self.resources}
             return HttpResponse(headers=headers, body=orjson.dumps(listed))
         if request.path == "/openapi/v3":
             paths = {f"apis/{GROUP_VERSION}": {"serverRelativeURL": f"/openapi/v3/apis/{GROUP_VERSION}?hash=ABC"}}
@@ -292,3 +293,35 @@ async def test_what_an_api_service_must_not_say(client: Client, change: Object, 
     (cause,) = refused["details"]["causes"]
     assert cause["field"] == field
     assert message in cause["message"]
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [5, [5], [{"name": "a", "verbs": [1]}], [{"name": "a", "kind": [1]}], [{"name": "a", "shortNames": 1}], [{}], {}],
+)
+async def test_a_server_that_tells_nonsense_spoils_nobodys_discovery(
+    client: Client, backend: Backend, resources: Any
+) -> None:
+    backend.resources = resources
+    await lead_to(client, backend)
+    await client.ask("POST", SERVICES, api_service(caBundle=backend.bundle))
+    await client.available("Passed")
+    async with asyncio.timeout(10):
+        while not any(each.path == "/openapi/v3" for each in backend.asked) and len(backend.asked) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    found = await client.get("/apis", accept=DISCOVERY)
+    for group in found["items"]:
+        for version in group["versions"]:
+            assert all(isinstance(verb, str) for each in version["resources"] for verb in each["verbs"])
+    assert not [
+        each for each in found["items"] if "wardle" in each["metadata"]["name"] and each["versions"][0]["resources"]
+    ]
+
+
+async def test_documents_of_other_servers_are_read_with_no_rights_of_this_one(client: Client, backend: Backend) -> None:
+    await lead_to(client, backend)
+    await client.ask("POST", SERVICES, api_service(caBundle=backend.bundle))
+    await client.until("/openapi/v3", lambda found: f"apis/{GROUP_VERSION}" in found["paths"])
+    await client.ask("GET", f"/openapi/v3/apis/{GROUP_VERSION}")
+    groups = [each.headers.get("x-remote-group") for each in backend.asked if each.path.startswith("/openapi/v3/apis")]
+    assert groups == ["system:authenticated"]

@@ -20,6 +20,8 @@ from anynode.aio.http_stream import TransportStream
 
 CONNECT_SECONDS = 30.0
 IDLE_SECONDS = 60.0
+MOST_BODY_BYTES = 64 << 20
+MOST_REFUSAL_BYTES = 1 << 20
 MOST_IDLE = 256
 SAFE_TO_REPEAT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -70,11 +72,15 @@ class HttpBody:
             self._release()
         return data
 
-    async def read_all(self) -> bytes:
-        """What is left of the body, and the connection freed."""
-        parts = []
+    async def read_all(self, most_bytes: int = MOST_BODY_BYTES) -> bytes:
+        """What is left of the body, and the connection freed. Raises ``ConnectionError`` where it is longer."""
+        parts, size = [], 0
         while data := await self.read():
             parts.append(data)
+            size += len(data)
+            if size > most_bytes:
+                self._release()
+                raise ConnectionError(f"the answer is longer than {most_bytes} bytes")
         return b"".join(parts)
 
     async def close(self) -> None:
@@ -141,6 +147,7 @@ class HttpClient:
         ``headers`` must ask for the upgrade."""
         connection = await self._sent(origin, method, target, headers, body, repeated)
         if connection.status != 101:
+            connection.most_body_bytes = MOST_REFUSAL_BYTES
             try:
                 data = await connection.body()
             finally:

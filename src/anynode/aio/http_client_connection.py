@@ -17,6 +17,7 @@ from anynode.aio.http_message import encode_headers, header_name
 from anynode.aio.http_stream import HIGH_WATER_BYTES, Gate, TransportStream, keep_alive
 
 MAX_HEAD_BYTES = 1 << 20
+MAX_BODY_BYTES = 1 << 30
 MAX_HEAD_LINES = 2_000
 
 
@@ -54,6 +55,8 @@ class ClientConnection(asyncio.Protocol):
         self._paused = False
         self._error: ConnectionError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self.most_body_bytes = MAX_BODY_BYTES
+        """How much of a body that is read whole is taken."""
         self.piecewise = False
         """Whether the body is read piece by piece: then the server is slowed down with its reader."""
 
@@ -91,6 +94,8 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             if not self._complete:
                 self._fail(f"malformed HTTP response: {error}")
+        if not self.piecewise and self._buffered_bytes > self.most_body_bytes and not self._complete:
+            self._fail("the answer is too long")
         if self.piecewise and self._buffered_bytes > HIGH_WATER_BYTES and not self._complete:
             self._pause(True)
         self._wake()
@@ -182,6 +187,7 @@ class ClientConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._method = method
         self.piecewise = False
+        self.most_body_bytes = MAX_BODY_BYTES
         self._heard = self._head_done = self._complete = self.reusable = False
         self._head_bytes = 0
         self._parts.clear()

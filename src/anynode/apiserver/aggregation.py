@@ -31,6 +31,7 @@ from anynode.registry.items import CacheEvent
 from anynode.registry.watch_cache import ResourceCache
 
 MOST_CONTEXTS = 200
+MOST_DOCUMENT_BYTES = 16 * 1024 * 1024
 AGGREGATOR = User(name="system:kube-aggregator", groups=("system:masters",))
 _TEXT = "text/plain; charset=utf-8"
 _PLAIN_KEY = re.compile(rb"[a-z0-9!#$&'*+\-.^_`|~]")
@@ -155,7 +156,7 @@ class Aggregation:
         origin = self.origin(service)
         opened = await self._client.open(origin, "GET", path, headers, b"", remote_headers(user))
         try:
-            return opened.status, opened.headers.get("content-type", ""), await opened.read_all()
+            return opened.status, opened.headers.get("content-type", ""), await opened.read_all(MOST_DOCUMENT_BYTES)
         finally:
             await opened.close()
 

@@ -22,7 +22,7 @@ from anynode.aio.tasks import Supervisor
 from anynode.api.errors import AlreadyExists, ApiError
 from anynode.api.objects import Object, get_path, labels_of, name_of
 from anynode.api.resources import GroupVersion
-from anynode.api.wire import ApiRequest, ApiResponse
+from anynode.api.wire import ApiRequest, ApiResponse, User
 from anynode.apiserver.aggregation import AGGREGATOR, Aggregation
 from anynode.apiserver.bootstrap import SELF
 from anynode.apiserver.discovery import AGGREGATED, ServedVersion
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 RESYNC_SECONDS = 30.0
 CHECK_SECONDS = 5.0
+READER = User(name="system:aggregator", groups=("system:authenticated",))
+"""Who reads documents of other servers for whoever asks: with no right that not everybody has."""
 _RETRY = Backoff(first_seconds=0.25, most_seconds=30)
 
 
@@ -266,8 +268,8 @@ class RemoteServices:
             async with asyncio.timeout(CHECK_SECONDS):
                 found = await self._resources(service, group_version)
                 digest = await self._document(service, group_version)
-        except (TimeoutError, ConnectionError, CallFailed, ValueError):
-            return
+        except (TimeoutError, ConnectionError, CallFailed, ValueError, LookupError, TypeError, AttributeError):
+            return  # the last three: documents of other shapes than they should have
         changed = False
         if found is not None and self._served.get(group_version) != found:
             self._served[group_version], changed = found, True
@@ -297,7 +299,7 @@ class RemoteServices:
         )
         if service is None or group_version not in self._documents:
             return None
-        return await self._aggregation.handed_on(request, service, AGGREGATOR)
+        return await self._aggregation.handed_on(request, service, READER)
 
     async def _resources(self, service: Object, group_version: GroupVersion) -> Sequence[Object] | None:
         """What the server tells of the group version, in the aggregated form."""
@@ -340,8 +342,33 @@ def _of_aggregated(answer: Mapping[str, Any], group_version: GroupVersion) -> Se
         if (group.get("metadata") or {}).get("name") == group_version.group:
             for version in group.get("versions") or ():
                 if version.get("version") == group_version.version:
-                    return tuple(version.get("resources") or ())
+                    return tuple(_checked(each) for each in version.get("resources") or ())
     return None
+
+
+_TEXT_FIELDS = ("resource", "scope", "singularResource", "subresource")
+_LIST_FIELDS = ("verbs", "shortNames", "categories")
+
+
+def _checked(resource: Any) -> Object:
+    """What another server tells of a resource; raises ``TypeError`` for what no client could read.
+
+    It goes into the discovery document of the whole cluster, which one bad entry would make unreadable.
+    """
+    found: Object = dict(resource)
+    for field in _TEXT_FIELDS:
+        if not isinstance(found.get(field) or "", str):
+            raise TypeError(field)
+    for field in _LIST_FIELDS:
+        values = found.get(field) or []
+        if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+            raise TypeError(field)
+    for kind in (found.get("responseKind") or {}, *(found.get("acceptedTypes") or ())):
+        if not all(isinstance(kind.get(field) or "", str) for field in ("group", "version", "kind")):
+            raise TypeError("kind")
+    if found.get("subresources"):
+        found["subresources"] = [_checked(each) for each in found["subresources"]]
+    return found
 
 
 def _of_legacy(answer: Mapping[str, Any], group_version: GroupVersion) -> Sequence[Object]:
@@ -371,4 +398,4 @@ def _of_legacy(answer: Mapping[str, Any], group_version: GroupVersion) -> Sequen
             if row.get(field):
                 said[field] = row[field]
         found[name] = {**said, **({} if name not in found else {"subresources": found[name].get("subresources", [])})}
-    return tuple(found.values())
+    return tuple(_checked(each) for each in found.values())

@@ -96,10 +96,13 @@ class OidcProvider:
             raise ValueError(f"{url!r} is no https URL")
         origin = Origin(host=parts.hostname, port=parts.port or 443, tls=self._tls)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
-        answer = await self._client.request(origin, "GET", target or "/", {"accept": "application/json"})
-        if answer.status != 200 or len(answer.body) > MOST_BYTES:
-            raise ValueError(f"{url} answered {answer.status}")
-        found = orjson.loads(answer.body)
+        answer = await self._client.open(origin, "GET", target or "/", {"accept": "application/json"})
+        try:
+            if answer.status != 200:
+                raise ValueError(f"{url} answered {answer.status}")
+            found = orjson.loads(await answer.read_all(MOST_BYTES))
+        finally:
+            await answer.close()
         if not isinstance(found, dict):
             raise ValueError(f"{url} is no JSON object")
         return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import orjson
@@ -55,6 +56,8 @@ UNWRITABLE = frozenset({
     "Recursion limit reached", "Integer exceeds 64-bit range", "str is not valid UTF-8: surrogates not allowed",
 })  # fmt: skip
 """What orjson says, as a plain ``TypeError``, of data that JSON cannot hold."""
+MOST_WARNED, MOST_WARNED_EACH = 4096, 256
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 READS = frozenset({"get", "list", "watch"})
 MANY_SEATS = frozenset({"list", "watch"})
 """Requests that may take more than one seat."""
@@ -608,7 +611,27 @@ def _parsed_or_none(request: ApiRequest) -> RequestInfo | None:
 def warned(warnings: Sequence[str]) -> dict[str, str]:
     if not warnings:
         return {}
-    return {"warning": ", ".join(quoted_warning(text) for text in dict.fromkeys(warnings))}
+    said = ", ".join(quoted_warning(text) for text in shortened(warnings))
+    return {"warning": said} if said else {}
+
+
+def shortened(warnings: Sequence[str]) -> Sequence[str]:
+    """The warnings that fit into headers: above ``MOST_WARNED`` characters in all, only beginnings, and not of all.
+
+    Texts with control characters are in no header, as upstream.
+    """
+    texts = [text for text in dict.fromkeys(warnings) if text]
+    if sum(map(len, texts)) > MOST_WARNED:
+        kept: list[str] = []
+        whole = written = 0
+        for text in texts:
+            whole += len(text)
+            if written >= MOST_WARNED and whole - len(text) > MOST_WARNED:
+                break
+            kept.append(text[:MOST_WARNED_EACH])
+            written += len(kept[-1])
+        texts = kept
+    return [text for text in texts if _CONTROL.search(text) is None]
 
 
 def _in_media(response: ApiResponse, accepted: Accepted) -> ApiResponse:

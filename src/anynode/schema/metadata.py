@@ -69,6 +69,10 @@ def _masked(prefix: str) -> str:
     return f"{prefix[:-2]}a" if len(prefix) > 1 and prefix.endswith("-") else prefix
 
 
+MOST_COMPLAINTS = 1_000
+"""Enough is said of one map of labels or annotations."""
+
+
 def validate_name(name: str, path: FieldPath, rule: NameRule | None = None) -> list[FieldError]:
     return [invalid(path, name, text) for text in (rule or subdomain_name)(name)]
 
@@ -78,6 +82,8 @@ def validate_labels(labels: Mapping[str, str] | None, path: FieldPath) -> list[F
     for key, value in sorted((labels or {}).items()):
         errors.extend(invalid(path, key, text) for text in _key(key))
         errors.extend(invalid(path, value, text) for text in _value(value))
+        if len(errors) >= MOST_COMPLAINTS:
+            break
     return errors
 
 
@@ -92,7 +98,8 @@ def validate_annotations(annotations: Mapping[str, str] | None, path: FieldPath)
     errors: list[FieldError] = []
     total = 0
     for key, value in sorted(annotations.items()):
-        errors.extend(invalid(path, key, text) for text in _key(key.lower()))
+        if len(errors) < MOST_COMPLAINTS:
+            errors.extend(invalid(path, key, text) for text in _key(key.lower()))
         total += len(key) + (len(value) if value.isascii() else len(value.encode()))
     if total > _MOST_ANNOTATION_BYTES:
         errors.append(too_long(path, _MOST_ANNOTATION_BYTES))

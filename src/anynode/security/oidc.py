@@ -83,7 +83,8 @@ class KeySet:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._keys: dict[str, Verify] = {}
         self._nameless: list[Verify] = []
-        for each in document.get("keys") or ():
+        keys = document.get("keys")
+        for each in keys if isinstance(keys, list) else ():
             verify = _verifier(each) if isinstance(each, dict) and each.get("use", "sig") == "sig" else None
             if verify is not None and each.get("kid"):
                 self._keys[str(each["kid"])] = verify
@@ -117,7 +118,7 @@ def user_of(token: str, keys: KeySet, settings: OidcSettings, now: float) -> Use
     if claims.get("iss") != settings.issuer:
         raise OidcRefused("oidc: id token issued by a different provider")
     audiences = claims.get("aud")
-    if settings.client_id not in ([audiences] if isinstance(audiences, str) else audiences or ()):
+    if settings.client_id not in (audiences if isinstance(audiences, list) else [audiences]):
         raise OidcRefused("oidc: expected audience is not among those of the token")
     expires, begins = claims.get("exp"), claims.get("nbf", 0)
     if not isinstance(expires, int | float) or now > expires + LEEWAY_SECONDS:

@@ -134,3 +134,14 @@ def test_who_issued_a_token_by_its_own_word() -> None:
 def test_settings_that_make_no_sense(wrong: Any) -> None:
     with pytest.raises(ValueError, match=r"issuer|client id|algorithm"):
         settings(**wrong)
+
+
+@pytest.mark.parametrize("document", [{"keys": 5}, {"keys": {"a": 1}}, {"keys": [5, None, {"kty": []}, {"crv": {}}]}])
+def test_key_documents_of_other_shapes_hold_no_keys(document: dict[str, Any]) -> None:
+    assert list(KeySet(document).candidates("")) == []
+
+
+@pytest.mark.parametrize("audience", [5, {"kubernetes": 1}, None, [["kubernetes"]]])
+def test_audiences_of_other_shapes_are_not_ours(audience: Any) -> None:
+    with pytest.raises(OidcRefused, match="expected audience"):
+        user_of(token(aud=audience), keys(), OidcSettings(issuer=ISSUER, client_id="kubernetes"), NOW)

@@ -17,6 +17,9 @@ from anynode.schema.custom.structural import Structural
 from anynode.schema.custom.wording import child, duplicate, invalid, required
 from anynode.schema.fields import FieldError, FieldPath
 
+MOST_DOUBLED = 1_000
+"""Enough is said of one list."""
+
 # Lists of the types set and map
 
 
@@ -72,6 +75,8 @@ def _doubled(items: Sequence[Any]) -> list[int]:
         seen[key] = times + 1
         if times == 1:
             found.append(at)
+            if len(found) >= MOST_DOUBLED:
+                break
     return found
 
 

@@ -35,6 +35,10 @@ class Complaint:
     enum: Sequence[Any] = ()
 
 
+MOST_COMPLAINTS = 1_000
+"""Enough is said of one list or map: a body can give cause for a million, each longer than what caused it."""
+
+
 class Outcome:
     """What a check found, each sentence once, and how much it matched."""
 
@@ -211,6 +215,8 @@ def _array(schema: ValueSchema, items: list[Any], path: str, correlated: Correla
             where = f"{path}[{index}]"
             child = None if correlated is None else correlated.index(index)
             result.merge(_item(schema.items, item, where, child))
+            if len(result.complaints) >= MOST_COMPLAINTS:
+                break
     least, most = raw.get("minItems"), raw.get("maxItems")
     if least is not None and len(items) < least:
         result.add(Complaint(f"{path} in body should have at least {least} items", path, "invalid", len(items)))
@@ -242,6 +248,8 @@ def _members(schema: ValueSchema, obj: dict[str, Any], path: str, correlated: Co
             result.add(Complaint(f"{where} in body is a forbidden property", path, "invalid", name))
         elif isinstance(schema.additional, ValueSchema):
             result.merge(_field(schema.additional, name, obj[name], (path, where), correlated))
+        if len(result.complaints) >= MOST_COMPLAINTS:
+            break
     for name, inner in schema.properties.items():
         if name in obj:
             where = f"{path}.{name}" if path else name

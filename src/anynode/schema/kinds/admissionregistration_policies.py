@@ -178,9 +178,29 @@ def _validate_variables(spec: Object, known: _Expressions) -> list[FieldError]:
     return errors
 
 
+def _has_overlong_expressions(spec: Object) -> bool:
+    """Whether this process could not compile the expressions without keeping everybody waiting."""
+    pending: list[object] = [spec]
+    size = 0
+    while pending:
+        each = pending.pop()
+        if isinstance(each, dict):
+            pending += each.values()
+            size += sum(len(text) for name, text in each.items() if name in _TEXTS and isinstance(text, str))
+        elif isinstance(each, list):
+            pending += each
+    return size > MOST_CHARACTERS
+
+
+MOST_CHARACTERS = 300_000
+_TEXTS = ("expression", "messageExpression", "valueExpression")
+
+
 def _validate_validating(policy: Object, *, conditions: bool = True) -> list[FieldError]:
     spec = policy.get("spec") or {}
     errors = _validate_common(spec)
+    if _has_overlong_expressions(spec):
+        return [*errors, forbidden(_SPEC, f"expressions may have {MOST_CHARACTERS} characters in all")]
     if conditions:
         errors += _validate_conditions(spec)
     known = _Expressions(spec)
@@ -248,6 +268,8 @@ def _validate_value(written: str, known: _Expressions, path: FieldPath) -> list[
 def _validate_mutating(policy: Object, *, conditions: bool = True) -> list[FieldError]:
     spec = policy.get("spec") or {}
     errors = _validate_common(spec)
+    if _has_overlong_expressions(spec):
+        return [*errors, forbidden(_SPEC, f"expressions may have {MOST_CHARACTERS} characters in all")]
     match = spec.get("matchConstraints")
     if match is not None:
         errors += _validate_mutable(match, _SPEC.child("matchConstraints"))

@@ -29,6 +29,9 @@ _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int
 _REVIEW_VERSIONS = ("v1", "v1beta1")
 _APPROVAL_PAGE = "see https://github.com/kubernetes/enhancements/pull/1111"
 
+MOST_RULES = 2_000
+MOST_RULE_CHARACTERS = 300_000
+
 quoted = go_quoted
 
 
@@ -92,6 +95,9 @@ def _validate_spec(form: DefinitionForm, leniency: Leniency) -> list[FieldError]
     errors = _validate_group(spec.get("group") or "")
     errors += _enum(spec.get("scope") or "", ("Cluster", "Namespaced"), "spec.scope")
     errors += _missing_schemas(form, leniency)
+    overlong = _rules_beyond_bounds(form)
+    if overlong:
+        return [*errors, *overlong]
     has_defaults = any(each.get("default") is not None for each in schema_rules.everything(form))
     if has_defaults and form.preserves:
         text = "must be false in order to use defaults in the schema"
@@ -112,6 +118,19 @@ def _validate_spec(form: DefinitionForm, leniency: Leniency) -> list[FieldError]
         errors += _validate_column(column, f"spec.additionalPrinterColumns[{at}]")
     errors += _validate_top_selectable(form, leniency)
     return errors + _validate_conversion(spec, leniency)
+
+
+def _rules_beyond_bounds(form: DefinitionForm) -> list[FieldError]:
+    """A complaint about more rules than this process could compile without keeping everybody waiting."""
+    rules = size = 0
+    for each in schema_rules.everything(form):
+        for rule in each.get("x-kubernetes-validations") or ():
+            rules += 1
+            size += len(rule.get("rule") or "") + len(rule.get("messageExpression") or "")
+    if rules <= MOST_RULES and size <= MOST_RULE_CHARACTERS:
+        return []
+    text = f"x-kubernetes-validations of all versions may have {MOST_RULES} rules of {MOST_RULE_CHARACTERS} characters"
+    return [forbidden("spec.versions", text)]
 
 
 def _validate_group(group: str) -> list[FieldError]:

@@ -120,3 +120,10 @@ def test_what_was_wrong_before_and_is_the_same_is_let_pass() -> None:
 
 def test_a_pattern_that_makes_python_s_own_engine_hang_is_answered_at_once() -> None:
     assert said({"type": "string", "pattern": "^(a+)+$"}, "a" * 5000 + "!") != []
+
+
+def test_enough_is_said_of_one_list_or_map() -> None:
+    text = {"type": "string"}
+    assert len(said({"type": "array", "items": text}, [1] * 5_000)) <= value_rules.MOST_COMPLAINTS + 4
+    members = {f"k{at}": 1 for at in range(5_000)}
+    assert len(said({"type": "object", "additionalProperties": text}, members)) <= value_rules.MOST_COMPLAINTS + 4

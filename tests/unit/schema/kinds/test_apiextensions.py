@@ -304,3 +304,11 @@ def test_selectable_fields_of_a_schema_that_is_not_structural_are_read_as_far_as
         'spec.selectableFields[0].jsonPath: Invalid value: "f": is an invalid path: expected [ or . but got: f',
         "spec.selectableFields[2].jsonPath: Required value",
     ]
+
+
+@pytest.mark.parametrize(("rules", "length"), [(2_001, 10), (20, 20_000)])
+def test_rules_that_would_take_long_to_compile_are_refused_unread(rules: int, length: int) -> None:
+    rule = {"rule": "self.a > 1".ljust(length)}
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "x-kubernetes-validations": [rule] * rules}
+    (error,) = told(RULES.validate(crd({"type": "object", "properties": {"spec": schema}})))
+    assert error.startswith("spec.versions: Forbidden: x-kubernetes-validations of all versions may have 2000 rules")
