@@ -10,7 +10,7 @@ import dataclasses
 import ipaddress
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +21,6 @@ from anynode.aio.backoff import Backoff
 from anynode.aio.clock import Clock
 from anynode.aio.tasks import Supervisor
 from anynode.api import resources
-from anynode.api.objects import Object, ObjectKey, key_of
 from anynode.api.resources import Catalogue, Resource
 from anynode.api.wire import ApiRequest, ApiResponse, User
 from anynode.apiserver.aggregation import FrontProxy
@@ -55,6 +54,7 @@ from anynode.apiserver.reviews import Reviews
 from anynode.apiserver.served import Served, ServedSet
 from anynode.apiserver.server import ApiServer, Handler
 from anynode.apiserver.state_routes import StateRoutes
+from anynode.apiserver.stored_objects import StoredObjects
 from anynode.apiserver.subresources import Routes, Subresources
 from anynode.apiserver.token_review import TokenReviewer
 from anynode.apiserver.token_tracking import TokenTracking
@@ -71,7 +71,7 @@ from anynode.registry.service_addresses import ServiceAddresses
 from anynode.registry.services import ServiceStore
 from anynode.registry.shared_services import SharedServiceStore
 from anynode.registry.signing_requests import SigningRequestStore
-from anynode.registry.store import Ownership, ResourceStore, Shape, Write
+from anynode.registry.store import Ownership, ResourceStore, Shape
 from anynode.registry.volumes import VolumeStore
 from anynode.registry.watch_cache import ResourceCache, WatchCache
 from anynode.schema import types as type_table
@@ -82,8 +82,6 @@ from anynode.storage.types import Storage, StorageError
 
 logger = logging.getLogger(__name__)
 
-LEFT_OUT: frozenset[str] = frozenset()
-"""Groups whose objects would do nothing: not served."""
 UNSTORED = frozenset({("", "bindings"), ("", "componentstatuses")})
 REVIEWS = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
 RBAC_KINDS = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
@@ -96,7 +94,6 @@ STORES: Mapping[str, type[ResourceStore]] = {
 }
 COMPACT_SECONDS = 300.0
 REPAIR_SECONDS = 180.0
-SERVER = User(name="system:apiserver", groups=("system:masters",))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,32 +153,35 @@ class Assembly:
         self._random = random
         self.cache = WatchCache(storage, clock)
         self.types = type_table.builtin()
-        self.catalogue = Catalogue(each for each in resources.builtin() if each.group not in LEFT_OUT)
+        self.catalogue = Catalogue(resources.builtin())
         self._tasks = Supervisor("apiserver", clock=clock)
         self._replicas: Replicas | None = None
         self.policy = Policy()
         self.served = self._build_served()
-        nodes = node_authorizer(self.served["", "v1", "pods"], self.served["", "v1", "persistentvolumes"], self.lookup)
+        self.stored = StoredObjects(self.served)
+        nodes = node_authorizer(
+            self.served["", "v1", "pods"], self.served["", "v1", "persistentvolumes"], self.stored.find
+        )
         self.authorizer = Authorizer(self.policy, nodes)
         slices = self._slices = SlicesByService(self.served["discovery.k8s.io", "v1", "endpointslices"].store.cache)
-        self.outbound = Outbound(clock=clock, random=random, lookup=self.lookup, slices=slices)
+        self.outbound = Outbound(clock=clock, random=random, lookup=self.stored.find, slices=slices)
         self.bodies = Bodies(self.types, self.catalogue)
         self.dynamic = DynamicAdmission(
             self.served,
             find=self._find,
             resource_of=self._resource_of,
             bodies=self.bodies,
-            lookup=self.lookup,
+            lookup=self.stored.find,
             caller=self.outbound,
             decide=self.authorizer.decision,
             chance=random,
         )
         self.admission = Chain(
             builtin.plugins(
-                self.lookup,
-                self._all_of,
-                list_in=self._all_in,
-                replace_status=self._replace_status,
+                self.stored.find,
+                self.stored.all_of,
+                list_in=self.stored.all_in,
+                replace_status=self.stored.replace_status,
                 clock=clock,
                 chance=random,
                 policy=self.policy,
@@ -190,8 +190,8 @@ class Assembly:
             )
         )
         self.metrics = Metrics(self.clock)
-        self.metrics.gauge("apiserver_storage_objects", self._object_counts)
-        self.metrics.gauge("apiserver_registered_watchers", self._watcher_counts)
+        self.metrics.gauge("apiserver_storage_objects", self.stored.counts)
+        self.metrics.gauge("apiserver_registered_watchers", self.stored.watcher_counts)
         self.flows = FlowControl(
             self._store("flowschemas"),
             self._store("prioritylevelconfigurations"),
@@ -205,7 +205,7 @@ class Assembly:
             self.served["", "v1", "secrets"].store, self.served["", "v1", "configmaps"].store, clock=clock
         )
         self._reviewer = TokenReviewer(
-            static=self.settings.static_tokens, issuer=tokens, lookup=self.lookup, clock=clock, provider=provider,
+            static=self.settings.static_tokens, issuer=tokens, lookup=self.stored.find, clock=clock, provider=provider,
             used=self._token_tracking.used,
         )  # fmt: skip
         self.server = self._build_server()
@@ -320,7 +320,7 @@ class Assembly:
         if self._connector is None:
             return {}
         routes = ConnectRoutes(
-            self._connector, lookup=self.lookup, authorizer=self.authorizer, admission=self.admission,
+            self._connector, lookup=self.stored.find, authorizer=self.authorizer, admission=self.admission,
             random=self._random,
         )  # fmt: skip
         return routes.routes()
@@ -352,12 +352,6 @@ class Assembly:
 
     # --- who and may they
 
-    def lookup(self, resource: Resource, key: ObjectKey) -> Object | None:
-        """The newest state of an object, for admission and token checks."""
-        served = self.served.get((resource.group, resource.version, resource.plural))
-        item = served.store.find(str(key)) if served is not None else None
-        return item.object if item is not None else None
-
     def _admit_for(
         self,
         info: RequestInfo,
@@ -374,25 +368,6 @@ class Assembly:
             audit=info.notes,
         )  # fmt: skip
 
-    def _all_of(self, resource: Resource) -> Iterable[Object]:
-        """Every stored object of a small kind, for admission."""
-        served = self.served.get((resource.group, resource.version, resource.plural))
-        return () if served is None else (item.object for item in served.store.cache.scan())
-
-    def _all_in(self, resource: Resource, namespace: str) -> Iterable[Object]:
-        """The stored objects of a kind in one namespace, for admission."""
-        served = self.served.get((resource.group, resource.version, resource.plural))
-        if served is None or not served.store.cache.items:
-            return ()
-        return (item.object for item in served.store.cache.scan(f"{namespace}/"))
-
-    async def _replace_status(self, resource: Resource, obj: Object) -> Object:
-        """Write a status that admission decided on; raises ``Conflict`` when the object changed meanwhile."""
-        store = self.served[resource.group, resource.version, resource.plural].store
-        write = Write(user=SERVER, manager="kube-apiserver", subresource="status")
-        item, _ = await store.update(str(key_of(obj)), lambda _: obj, write, rules=store.status_rules)
-        return item.object
-
     def _follow_policy(self) -> None:
         """Keep the RBAC policy as the stored roles and bindings say."""
         for plural in RBAC_KINDS:
@@ -408,14 +383,6 @@ class Assembly:
             else:
                 self.policy.put(event.item.object)
         self.authorizer.forget()
-
-    def _object_counts(self) -> Mapping[str, float]:
-        stores = {each.kind.resource.qualified: each.store for each in self.served.values()}
-        return {f'resource="{name}"': len(store.cache.items) for name, store in stores.items()}
-
-    def _watcher_counts(self) -> Mapping[str, float]:
-        stores = {each.kind.resource.qualified: each.store for each in self.served.values()}
-        return {f'resource="{name}"': len(store.cache.watchers.watchers) for name, store in stores.items()}
 
     # --- running
 
