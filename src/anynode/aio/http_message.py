@@ -12,6 +12,8 @@ import http
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from anynode.api.remembering import remembered
+
 LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -114,7 +116,7 @@ def status_line(status: int) -> str:
     return f"HTTP/1.1 {status} {phrase}\r\n"
 
 
-@functools.lru_cache(maxsize=2048)
+@remembered(2048)
 def header_name(raw: bytes) -> str:
     """A header's name as the wire has it -> lower case text."""
     return raw.lower().decode("latin-1")

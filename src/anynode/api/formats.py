@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 
 from anynode.api.go_text import go_quoted
+from anynode.api.remembering import remembered
 
 _QUANTITY = re.compile(r"([+-]?)(0*+)([0-9]*+)(\.[0-9]*+)?+([eEinumkKMGTP]*+[-+]?[0-9]*+)")
 """Possessive: with ways back, a few thousand zeros before a wrong letter take minutes."""
@@ -104,7 +105,7 @@ def _exponent_of(suffix: str) -> tuple[str, int, int]:
     raise ValueError(WRONG_SUFFIX)
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def _parse_quantity(text: str) -> Quantity:
     match = _QUANTITY.fullmatch(text) if text else None
     if match is None:
@@ -156,19 +157,19 @@ def _print_quantity(nano: int, form: str) -> str:
     return f"{amount}{_DECIMAL_PRINTED.get(exponent, '')}"
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def canonical_quantity(text: str | int | float) -> str:
     """``text`` as it looks after Go read and printed it: ``"1000m"`` -> ``"1"``; raises ``ValueError``."""
     return str(Quantity.parse(text.strip() if isinstance(text, str) else text))
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def milli_value(text: str | int | float) -> int:
     """A quantity in thousandths, rounded up: ``"1.5"`` -> 1500; raises ``ValueError``."""
     return Quantity.parse(text).milli_value()
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def whole_value(text: str | int | float) -> int:
     """A quantity in whole units, rounded up: ``"1Ki"`` -> 1024; raises ``ValueError``."""
     return Quantity.parse(text).value()
@@ -230,7 +231,7 @@ def _read_time(text: str, layout: str, parts: Sequence[tuple[str, str]]) -> date
         raise ValueError(f"parsing time {shown}: year out of range") from None
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def canonical_time(text: str) -> str:
     """An RFC 3339 time as ``metav1.Time`` prints it (UTC, whole seconds); raises ``ValueError`` in Go's words."""
     if _CANONICAL_TIME.fullmatch(text):
@@ -238,13 +239,13 @@ def canonical_time(text: str) -> str:
     return format_time(_read_time(text, _RFC3339, _TIME_PARTS))
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def canonical_micro_time(text: str) -> str:
     """A time with six decimals as ``metav1.MicroTime`` prints it; raises ``ValueError`` in Go's words."""
     return format_micro_time(_read_time(text, _RFC3339_MICRO, _MICRO_PARTS))
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def parse_time(text: str) -> datetime.datetime:
     """The instant, in UTC, of an RFC 3339 time with or without decimals; raises ``ValueError`` in Go's words."""
     return _read_time(text, _RFC3339, _TIME_PARTS)

@@ -6,8 +6,9 @@ and ``pkg/api/validate/content``, 1.36.
 
 from __future__ import annotations
 
-import functools
 import re
+
+from anynode.api.remembering import remembered
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = _LABEL + r"(\." + _LABEL + ")*"
@@ -127,7 +128,7 @@ def wildcard_subdomain(text: str) -> list[str]:
     return errors
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def _label_key(text: str) -> tuple[str, ...]:
     errors: list[str] = []
     parts = text.split("/")

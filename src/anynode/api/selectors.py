@@ -8,12 +8,12 @@ Text or a ``LabelSelector`` comes in; ``matches(labels)`` and a canonical text g
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from anynode.api import names
+from anynode.api.remembering import remembered
 
 Matcher = Callable[[Mapping[str, str]], bool]
 
@@ -317,7 +317,7 @@ class _Parser:
                 raise SelectorError(f"found '{literal}', expected: ',', or identifier")
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered(1024)
 def parse_labels(text: str) -> LabelSelector:
     """The label selector a ``labelSelector`` parameter means; raises ``SelectorError``."""
     return LabelSelector(_Parser(text).parse()) if text else EVERYTHING
@@ -444,7 +444,7 @@ def _split_term(term: str) -> tuple[str, str, str] | None:
     return None
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered(1024)
 def parse_fields(text: str) -> FieldSelector:
     """The field selector a ``fieldSelector`` parameter means; raises ``SelectorError``.
 

@@ -7,7 +7,6 @@ The same values serve in process (``ApiServer.handle``) and over HTTP. In proces
 from __future__ import annotations
 
 import dataclasses
-import functools
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -15,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import orjson
 
 from anynode.api.objects import Object
+from anynode.api.remembering import remembered
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +180,7 @@ class ApiResponse:
         return self.obj
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def parse_query(text: str) -> Mapping[str, Sequence[str]]:
     """``a=1&a=2`` -> ``{"a": ["1", "2"]}``; blank values are kept. The result is shared: do not change it."""
     return urllib.parse.parse_qs(text, keep_blank_values=True)

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from anynode.api.go_text import go_value
+from anynode.api.remembering import is_short, remembered
 
 Node = dict[str, Any]
 
@@ -135,9 +136,13 @@ def sorted_set(node: Node) -> Node:
     return {key: sorted_set(node[key]) if node[key] else LEAF for key in sorted(node)}
 
 
-@functools.lru_cache(maxsize=8192)
 def key_element(name: str, value: Any) -> str:
     """The path element of a list-map item with one key."""
+    return _key_element(name, value) if is_short(value) else keys_element([(name, value)])
+
+
+@functools.lru_cache(maxsize=8192)
+def _key_element(name: str, value: Any) -> str:
     return f"k:{orjson.dumps({name: value}).decode()}"
 
 
@@ -146,7 +151,7 @@ def keys_element(pairs: Sequence[tuple[str, Any]]) -> str:
     return f"k:{orjson.dumps(dict(sorted(pairs))).decode()}"
 
 
-@functools.lru_cache(maxsize=8192)
+@remembered(8192)
 def value_element(value: Any) -> str:
     """The path element of an item of a set."""
     return f"v:{orjson.dumps(value).decode()}"

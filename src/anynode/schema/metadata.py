@@ -6,13 +6,13 @@ Source: apimachinery ``pkg/api/validation/objectmeta.go``, ``pkg/apis/meta/v1/va
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from anynode.api import names
 from anynode.api.objects import Object, meta
+from anynode.api.remembering import remembered
 from anynode.schema.fields import FieldError, FieldPath, forbidden, invalid, required, too_long
 
 IMMUTABLE = "field is immutable"
@@ -24,22 +24,22 @@ _METADATA = FieldPath("metadata")
 NameRule = Callable[[str], Sequence[str]]
 
 
-@functools.lru_cache(maxsize=8192)
+@remembered(8192)
 def _subdomain(text: str) -> tuple[str, ...]:
     return tuple(names.dns1123_subdomain(text))
 
 
-@functools.lru_cache(maxsize=8192)
+@remembered(8192)
 def _label(text: str) -> tuple[str, ...]:
     return tuple(names.dns1123_label(text))
 
 
-@functools.lru_cache(maxsize=8192)
+@remembered(8192)
 def _key(text: str) -> tuple[str, ...]:
     return tuple(names.label_key(text))
 
 
-@functools.lru_cache(maxsize=8192)
+@remembered(8192)
 def _value(text: str) -> tuple[str, ...]:
     return tuple(names.label_value(text))
 

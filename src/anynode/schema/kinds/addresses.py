@@ -5,12 +5,12 @@ Source: apimachinery ``pkg/util/validation/ip.go``, 1.36.
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 from collections.abc import Collection
 from typing import TypeAlias
 
 from anynode.api.objects import Object
+from anynode.api.remembering import remembered
 from anynode.schema.fields import FieldError, FieldPath, invalid
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -27,7 +27,7 @@ def _without_zeros(text: str) -> str:
     return ".".join(part.lstrip("0") or "0" if part.isdigit() else part for part in text.split("."))
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def parse_address(text: str) -> Address | None:
     if "%" in text or not text.isascii():
         return None
@@ -37,7 +37,7 @@ def parse_address(text: str) -> Address | None:
         return None
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def parse_range(text: str) -> Network | None:
     address, slash, length = text.partition("/")
     if not slash or not length.isdigit() or parse_address(address) is None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from anynode.api import names
 from anynode.api.formats import Quantity
 from anynode.api.objects import Object
+from anynode.api.remembering import remembered
 from anynode.schema import metadata
 from anynode.schema.fields import (
     FieldError,
@@ -45,7 +46,7 @@ def is_native(name: str) -> bool:
     return "/" not in name or "kubernetes.io/" in name
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered(1024)
 def is_extended(name: str) -> bool:
     if is_native(name) or name.startswith("requests."):
         return False

@@ -10,6 +10,7 @@ import zoneinfo
 from collections.abc import Mapping
 
 from anynode.api.formats import parse_duration
+from anynode.api.remembering import remembered
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
@@ -99,7 +100,7 @@ def _number(text: str, names: Mapping[str, int]) -> int:
     return number
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered(1024)
 def is_time_zone(name: str) -> bool:
     """Whether the machine's time zone database knows ``name``; without a database any name of the right shape."""
     if name in ("", "UTC", "Local"):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from anynode.api import names
 from anynode.api.objects import Object, meta
+from anynode.api.remembering import is_short
 from anynode.schema import metadata
 from anynode.schema.fields import FieldError, FieldPath, duplicate, invalid, not_supported, required, too_many
 from anynode.schema.kinds import strategy
@@ -118,7 +119,9 @@ def _surely_good(endpoint: Object, kind: str) -> bool:
     if "hints" in endpoint or "hostname" in endpoint or "deprecatedTopology" in endpoint:
         return False
     addresses, node = endpoint.get("addresses") or (), endpoint.get("nodeName")
-    if not 0 < len(addresses) <= 100 or not all(_good_address(address, kind) for address in addresses):
+    if not 0 < len(addresses) <= 100 or not all(
+        is_short(address) and _good_address(address, kind) for address in addresses
+    ):
         return False
     return node is None or not metadata.subdomain_name(node)
 

@@ -8,12 +8,12 @@ plain structs (``resources: {}``) are filled in too. Source: kubernetes ``pkg/ap
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from anynode.api.formats import Quantity, canonical_quantity
 from anynode.api.objects import Object
+from anynode.api.remembering import remembered
 from anynode.schema.recent import Recent
 
 _MODE = 0o644
@@ -114,7 +114,7 @@ def _default_container(container: Object) -> Object:
     return filled
 
 
-@functools.lru_cache(maxsize=2048)
+@remembered(2048)
 def _pull_policy(image: str) -> str:
     """Always for the tag ``latest``, said or meant; else IfNotPresent."""
     name, _, digest = image.partition("@")
@@ -130,7 +130,7 @@ def _parses(image: str) -> bool:
     return bool(image) and image == image.lower() and not any(char.isspace() for char in image)
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def _rounded_up(text: str) -> str:
     """A quantity no finer than a thousandth, as upstream keeps it."""
     quantity = Quantity.parse(text)
