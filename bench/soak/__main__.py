@@ -20,6 +20,7 @@ import pathlib
 import random
 import re
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -65,7 +66,15 @@ class Soak:
         self.directory = directory
         self.chance = random.Random(options.seed)
         self.kubeconfig = str(directory / "data" / "kubeconfig")
-        words = ["up", "--name", "soak", "--data-dir", str(directory / "data"), "--port", str(options.port)]
+        words = [
+            "up",
+            "--name",
+            "soak",
+            "--data-dir",
+            str(directory / "data"),
+            "--port",
+            str(options.port or free_port()),
+        ]
         words += ["--nodes", "2", "--provider", "sim", "--provider-option", "cpu=1000"]
         words += ["--ephemeral"] if options.ephemeral else []
         self.up = Process(name="up", words=tuple(words), directory=directory)
@@ -312,6 +321,13 @@ class Soak:
         for each in wrong:
             self.say(f"WRONG {each}")
         return int(bool(wrong))
+
+
+def free_port() -> int:
+    """One that a restarted server can have again."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def empty(name: str) -> pathlib.Path:
