@@ -242,5 +242,5 @@ def test_reserved_names_are_warned_of() -> None:
 
 def test_expressions_that_would_take_long_to_compile_are_refused_unread() -> None:
     many = [{"expression": f"object.a > {at}".ljust(1_000)} for at in range(400)]
-    (error,) = wrong(rules_of("ValidatingAdmissionPolicy", GROUP), policy(validations=many))
+    (error,) = wrong(POLICY, policy(validations=many))
     assert "Forbidden: expressions may have 300000 characters in all" in error
