@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from anynode.schema.field_sets import LEAF, Node
+from anynode.schema.recent import MOST_REMEMBERED
 from anynode.schema.shapes import LIST_MAP, SET, UNTYPED_SHAPE, Shape, ShapeError, grown
 
 
@@ -20,6 +21,8 @@ class Change(NamedTuple):
     modified: Node | None
 
 
+_ALMOST_EMPTY = 1
+"""As many fields has what a new object is compared with: those that are always written."""
 SAME = Change(None, None, None)
 MODIFIED = Change(None, None, LEAF)
 
@@ -36,8 +39,24 @@ def compare(shape: Shape, left: Any, right: Any) -> Change:
     if shape.kind in (LIST_MAP, SET):
         return _compare_lists(shape, left or [], right or [])
     if (left_map or left is None) and (right_map or right is None):
+        if shape.repeated is not None and len(left or ()) <= _ALMOST_EMPTY:
+            return _compare_repeated(shape, shape.repeated, left, right)
         return _compare_maps(shape, left or {}, right or {})
     return SAME if left == right else MODIFIED
+
+
+def _compare_repeated(
+    shape: Shape, known: dict[int, tuple[Any, Any, Change]], left: Any, right: dict[str, Any] | None
+) -> Change:
+    """The same for values of which ``right`` may have been compared with that very ``left`` before."""
+    found = known.get(id(right))
+    if found is not None and found[0] is left and found[1] is right:
+        return found[2]
+    change = _compare_maps(shape, left or {}, right or {})
+    if len(known) >= MOST_REMEMBERED:
+        known.clear()
+    known[id(right)] = (left, right, change)
+    return change
 
 
 def _compare_maps(shape: Shape, left: dict[str, Any], right: dict[str, Any]) -> Change:
@@ -55,10 +74,7 @@ def _compare_maps(shape: Shape, left: dict[str, Any], right: dict[str, Any]) -> 
         found = fields.get(name)
         key, inner = found if found is not None else (f"f:{name}", element)
         if old is None and name not in left:
-            if inner.whole or not value:
-                added[key] = LEAF
-            else:
-                added[key] = grown(inner, value) if inner.repeated is None else inner.repeated(value)
+            added[key] = LEAF if inner.whole or not value else grown(inner, value)
         elif inner.whole:
             if old != value:
                 modified[key] = LEAF

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from anynode.schema.field_sets import LEAF, Node, key_element, keys_element, value_element
-from anynode.schema.recent import Recent
 from anynode.schema.types import REPEATED, Field, Types
 
 SCALAR, STRUCT, MAP, LIST_MAP, SET, LIST, UNTYPED = range(7)
@@ -34,8 +33,8 @@ class Shape:
     """One kind of value.
 
     ``whole``: owned and compared as one. ``fields``: of a struct, name -> (path element, shape). ``element``: the
-    shape of a map's values or a list's items. ``scalar``: string, numeric, boolean or untyped. ``repeated``: ``grown``
-    of values of this shape with a memory, where they come again and again.
+    shape of a map's values or a list's items. ``scalar``: string, numeric, boolean or untyped. ``repeated``: of
+    values that come again and again, what comparing with an empty one found (see ``comparison``).
     """
 
     __slots__ = ("defaults", "element", "fields", "keys", "kind", "repeated", "scalar", "skipped", "whole")
@@ -49,7 +48,7 @@ class Shape:
         self.keys: tuple[str, ...] = ()
         self.defaults: Mapping[str, Any] = {}
         self.skipped: frozenset[str] = frozenset()
-        self.repeated: Recent[Any, Node] | None = None
+        self.repeated: dict[int, tuple[Any, Any, Any]] | None = None
 
     def member(self, name: str) -> tuple[str, Shape]:
         """``(path element, shape)`` of the member ``name`` of a struct or map."""
@@ -122,7 +121,7 @@ class Shapes:
             )  # known before its fields: types hold themselves
             found.fields = {field.name: (f"f:{field.name}", self.of_field(field)) for field in info.fields.values()}
             if name in REPEATED and not found.whole:
-                found.repeated = Recent(functools.partial(grown, found))
+                found.repeated = {}
         return found
 
     def root(self, name: str) -> Shape:

@@ -39,7 +39,7 @@ def _fill_spec(spec: Object) -> Object:
         for kind in _CONTAINERS[:2]:
             if filled.get(kind):
                 filled[kind] = [_with_host_ports(each) for each in filled[kind]]
-    return filled
+    return spec if filled == spec else filled  # the very same, where who compares need not look into it
 
 
 _filled_spec = Recent(_fill_spec)
