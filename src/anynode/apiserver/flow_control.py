@@ -30,6 +30,8 @@ SEATS = 600
 """Requests under way at once, of all levels together: upstream's 400 reading and 200 writing."""
 MOST_WATCHES = 50_000
 MOST_REMEMBERED = 10_000
+MOST_PATH = 512
+"""Where requests with longer paths belong is found each time: anybody may make them up."""
 BYTES_PER_SEAT = 100_000
 MOST_LIST_BYTES = 1_000_000
 ENSURE_SECONDS = 60.0
@@ -101,6 +103,8 @@ class FlowControl:
         slot = (user.name, user.groups, info.verb, *what)
         found = self._places.get(slot)
         if found is None:
+            if len(info.path) > MOST_PATH:
+                return self._placed(user, info)
             if len(self._places) >= MOST_REMEMBERED:
                 self._places.clear()
             found = self._places[slot] = self._placed(user, info)

@@ -15,6 +15,7 @@ from anynode.api.wire import ApiRequest, User, parse_query
 from anynode.apiserver import requestinfo
 from anynode.apiserver.assembly import Assembly
 from anynode.apiserver.fair_queues import WAIT_SECONDS, Level, Pool, Rejected
+from anynode.apiserver.flow_control import MOST_PATH
 from anynode.apiserver.flow_rules import FlowConfig, LevelConfig, Queuing, dangling, distinguisher_of, hand_of
 from anynode.security import bootstrap
 from anynode.storage.memory import MemoryStorage
@@ -321,3 +322,12 @@ async def test_watches_have_a_bound(assembly: Assembly, monkeypatch: pytest.Monk
     monkeypatch.setattr("anynode.apiserver.flow_control.MOST_WATCHES", 0)
     assert (await ask(assembly, "GET", "/api/v1/pods?watch=1")).status == 429
     assert (await ask(assembly, "GET", "/api/v1/pods")).status == 200
+
+
+async def test_paths_anybody_makes_up_are_not_kept(assembly: Assembly) -> None:
+    nobody = User(name="system:anonymous", groups=("system:unauthenticated",))
+    first = assembly.flows.place(nobody, asked("GET", f"/{'x' * MOST_PATH}"))
+    assert first.level.config.name == "catch-all"
+    assert assembly.flows.place(nobody, asked("GET", f"/{'x' * MOST_PATH}")) is not first
+    short = asked("GET", "/short")
+    assert assembly.flows.place(nobody, short) is assembly.flows.place(nobody, short)
