@@ -93,6 +93,31 @@ async def test_a_new_cluster_has_its_namespaces_roles_and_its_own_service(client
     assert slices["endpoints"][0]["addresses"] == ["127.0.0.1"]
 
 
+async def test_methods_count_where_upstreams_router_looks_at_them(client: Client) -> None:
+    for target in ("/api/v1", "/apis/apps/v1", "/version", "/api/v1/namespaces", "/api/v1/namespaces/default"):
+        assert (await client.ask("HEAD", target)).status == 405, target
+    for target in ("/apis", "/apis/apps", "/healthz", "/openapi/v3", "/"):
+        assert (await client.ask("HEAD", target)).status == 200, target
+        assert (await client.ask("PUT", target)).status == 200, target
+
+
+async def test_an_empty_dry_run_is_refused(client: Client) -> None:
+    refused = await client.ask("POST", "/api/v1/namespaces/default/configmaps?dryRun=", {"metadata": {"name": "a"}})
+    assert refused.status == 422
+    assert refused.decoded()["message"] == (
+        'CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: [""]: supported values: "All"'
+    )
+
+
+async def test_a_list_is_no_single_objects_metadata(client: Client) -> None:
+    accept = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+    refused = await client.ask("GET", "/api/v1/namespaces", accept=accept)
+    assert refused.status == 406
+    assert refused.decoded()["message"] == (
+        "you requested PartialObjectMetadata, but the requested object is a list (*core.NamespaceList)"
+    )
+
+
 async def test_discovery_is_told_in_both_forms(client: Client) -> None:
     groups = await client.get("/apis")
     assert groups["kind"] == "APIGroupList"

@@ -152,7 +152,7 @@ class Discovery:
             chosen = _aggregated_wanted(accept)
             if chosen:
                 return self._tagged(request, path)
-        accepted = negotiation.accepted(accept)
+        accepted = negotiation.accepted(accept, routed=is_routed(path))
         if accepted.target:
             raise NotAcceptable(
                 "only the following media types are accepted: application/json, application/yaml, "
@@ -167,6 +167,12 @@ class Discovery:
             # Clients' caches take over this answer's headers, so it names the type of what they hold.
             return ApiResponse(status=304, headers=headers, content_type=AGGREGATED, body=b"")
         return ApiResponse(headers=headers, content_type=AGGREGATED, body=self._aggregated[path])
+
+
+def is_routed(path: str) -> bool:
+    """Whether upstream's router answers for the path: it looks at the method and at what is accepted first. The
+    groups and their list, like all that is no part of an API, are answered whatever the method."""
+    return path in ("/api", "/version") or path.startswith("/api/") or (path[:6] == "/apis/" and path.count("/") == 3)
 
 
 def _aggregated_wanted(accept: str) -> bool:

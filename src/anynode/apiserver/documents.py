@@ -15,6 +15,7 @@ import orjson
 from anynode.api.errors import MethodNotAllowed
 from anynode.api.resources import Catalogue, GroupVersion
 from anynode.api.wire import ApiRequest, ApiResponse
+from anynode.apiserver import negotiation
 from anynode.apiserver.health import not_found_page
 from anynode.schema import openapi, openapi_protobuf
 from anynode.schema.custom import openapi as custom_openapi
@@ -99,7 +100,7 @@ class Documents:
         if self._tokens is not None:
             answers["/.well-known/openid-configuration"] = self._openid
             answers[JWKS] = self._jwks
-        return {path: _only_read(answer) for path, answer in answers.items()}
+        return {path: answer if path[:8] == "/openapi" else _only_read(answer) for path, answer in answers.items()}
 
     async def _document(self, name: object, make: Callable[[], Document | None]) -> Document | None:
         if name not in self._made:
@@ -164,12 +165,13 @@ class Documents:
 
     async def _jwks(self, request: ApiRequest) -> ApiResponse:
         assert self._tokens is not None
+        negotiation.check_produced(request.headers.get("accept", ""), "application/jwk-set+json")
         return ApiResponse(content_type="application/jwk-set+json", body=orjson.dumps(self._tokens.jwks()))
 
 
 def _only_read(answer: Answer) -> Answer:
     async def read(request: ApiRequest) -> ApiResponse:
-        if request.method not in ("GET", "HEAD"):
+        if request.method != "GET":
             said = "the server does not allow this method on the requested resource"
             raise MethodNotAllowed(said, details={})
         return await answer(request)

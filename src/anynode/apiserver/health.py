@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from anynode.aio.clock import Clock
 from anynode.api.wire import ApiRequest, ApiResponse
+from anynode.apiserver import negotiation
 
 Check = Callable[[], str]
 """Nothing when all is well, else what is wrong."""
@@ -79,7 +80,7 @@ class Health:
         root, _, name = path.lstrip("/").partition("/")
         checks = self._checks.get(root)
         if checks is None:
-            return self._page(path)
+            return self._page(request, path)
         if not name:
             return self._all(request, root, checks)
         check = checks.get(name)
@@ -109,13 +110,14 @@ class Health:
             return ApiResponse(content_type=TEXT, headers=_NO_SNIFFING, body=b"ok")
         return ApiResponse(content_type=TEXT, headers=_NO_SNIFFING, body=f"{text}{root} check passed\n".encode())
 
-    def _page(self, path: str) -> ApiResponse | None:
+    def _page(self, request: ApiRequest, path: str) -> ApiResponse | None:
         if path == "/statusz":
             title, rows = "apiserver statusz", self._status_rows()
         elif path == "/flagz":
             title, rows = "apiserver flagz", "".join(f"{name} {self._flags[name]}\n" for name in sorted(self._flags))
         else:
             return None
+        negotiation.check_page(request.headers.get("accept", ""))
         return ApiResponse(content_type=TEXT, body=_PAGE.format(title=title, rows=rows).encode())
 
     def _status_rows(self) -> str:

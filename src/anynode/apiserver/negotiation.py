@@ -33,11 +33,12 @@ class Accepted:
 PLAIN = Accepted()
 
 
-def accepted(header: str, *, watchable: bool = False, binary: bool = False) -> Accepted:
-    """The form to answer in; raises ``NotAcceptable``. ``binary``: there is one in protobuf."""
+def accepted(header: str, *, watchable: bool = False, binary: bool = False, routed: bool = True) -> Accepted:
+    """The form to answer in; raises ``NotAcceptable``. ``binary``: there is one in protobuf. ``routed``: upstream's
+    router, which knows no ``application/*``, has looked at the header before."""
     if header in ("", JSON, "*/*"):
         return PLAIN
-    found = _accepted(header, watchable, binary)
+    found = _accepted(header, watchable, binary, routed)
     if isinstance(found, Accepted):
         return found
     said, details = found
@@ -45,10 +46,10 @@ def accepted(header: str, *, watchable: bool = False, binary: bool = False) -> A
 
 
 @functools.lru_cache(maxsize=512)
-def _accepted(header: str, watchable: bool, binary: bool) -> Accepted | tuple[str, Object | None]:
+def _accepted(header: str, watchable: bool, binary: bool, routed: bool = True) -> Accepted | tuple[str, Object | None]:
     clauses = _clauses(header)
     produced = _WATCHED if watchable else _PRODUCED
-    if not any(media == "*/*" or media in _PRODUCED for media, _ in clauses):
+    if routed and not any(media == "*/*" or media in _PRODUCED for media, _ in clauses):
         listed = ", ".join(produced)
         return f"406: Not Acceptable\n\nAvailable representations: {listed}", {}
     for media, parameters in clauses:
@@ -65,6 +66,19 @@ def _accepted(header: str, watchable: bool, binary: bool) -> Accepted | tuple[st
         return Accepted(answered)
     listed = ", ".join(_PRODUCED)
     return f"only the following media types are accepted: {listed}", None
+
+
+def check_produced(header: str, media: str) -> None:
+    """Raise ``NotAcceptable`` where a document of one media type alone is not wanted."""
+    if header and not any(each in ("*/*", media) for each, _ in _clauses(header)):
+        raise NotAcceptable(f"406: Not Acceptable\n\nAvailable representations: {media}", details={})
+
+
+def check_page(header: str) -> None:
+    """The same for pages meant to be read; their machine-readable forms have to be asked for by name."""
+    if header and not any(each in ("*/*", "text/plain") for each, _ in _clauses(header)):
+        listed = f"{JSON}, {YAML}, text/plain"
+        raise NotAcceptable(f"only the following media types are accepted: {listed}")
 
 
 def prefers_protobuf(header: str) -> bool:

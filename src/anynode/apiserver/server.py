@@ -25,7 +25,7 @@ from anynode.apiserver.audit import Auditor, Trail
 from anynode.apiserver.authorization import Authorizer, attributes_of
 from anynode.apiserver.bodies import quoted_warning
 from anynode.apiserver.deadlines import Deadlines
-from anynode.apiserver.discovery import VERSION, Discovery
+from anynode.apiserver.discovery import VERSION, Discovery, is_routed
 from anynode.apiserver.flow_control import FlowControl, too_many
 from anynode.apiserver.forms import ListForm
 from anynode.apiserver.health import TEXT, Health, not_found_page
@@ -328,6 +328,8 @@ class ApiServer:
         resource = served.resource
         if served.custom is not None:
             return self._custom(served, served.custom, request, info, user)
+        if request.method == "HEAD" and info.subresource != "proxy":
+            raise method_not_allowed()
         if info.subresource:
             routes = self._subresources.get((resource.qualified, info.subresource))
             if routes is None:
@@ -429,14 +431,14 @@ class ApiServer:
             return not_found_page()
         if large is not None:
             return await large(request)
-        if request.method not in ("GET", "HEAD"):
+        if request.method != "GET" and is_routed(path):
             raise method_not_allowed()
         assert known is not None
         return known(request)
 
     def _find_document(self, path: str) -> Callable[[ApiRequest], ApiResponse] | None:
         if path == "/version":
-            return lambda _: ApiResponse(body=orjson.dumps(VERSION, option=orjson.OPT_INDENT_2))
+            return _version
         if path == "/metrics":
             return lambda _: ApiResponse(
                 content_type="text/plain; version=0.0.4; charset=utf-8", body=self._metrics.text()
@@ -444,8 +446,15 @@ class ApiServer:
         if path == "/":
             return lambda _: ApiResponse(body=orjson.dumps({"paths": self._all_paths()}, option=orjson.OPT_INDENT_2))
         if path in self._discovery:
-            return lambda request: self._discovery.answer(request, path)
+            return lambda request: self._discovered(request, path)
         return None
+
+    def _discovered(self, request: ApiRequest, path: str) -> ApiResponse:
+        response = self._discovery.answer(request, path)
+        accept = request.headers.get("accept", "")
+        if negotiation.YAML not in accept or response.content_type != negotiation.JSON:
+            return response
+        return _in_media(response, negotiation.accepted(accept, routed=False))
 
     def _all_paths(self) -> list[str]:
         own = ["/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz", "/version"]
@@ -467,6 +476,11 @@ class ApiServer:
         accepted = self._accepted(served, request, watchable=True)
         form = served.forms.of(accepted, request.argument("includeObject"))
         listing = await self._reader.list(served, info, list_options(request))
+        if accepted.target == "PartialObjectMetadata":
+            what = f"*{_go_type(served.resource)}List" if served.custom is None else "*unstructured.UnstructuredList"
+            raise errors.NotAcceptable(
+                f"you requested PartialObjectMetadata, but the requested object is a list ({what})"
+            )
         return self._list_response(served, listing.items, listing.metadata, form, request, accepted)
 
     def _list_response(
@@ -632,6 +646,11 @@ def shortened(warnings: Sequence[str]) -> Sequence[str]:
             written += len(kept[-1])
         texts = kept
     return [text for text in texts if _CONTROL.search(text) is None]
+
+
+def _version(request: ApiRequest) -> ApiResponse:
+    negotiation.check_produced(request.headers.get("accept", ""), negotiation.JSON)
+    return ApiResponse(body=orjson.dumps(VERSION, option=orjson.OPT_INDENT_2))
 
 
 def _in_media(response: ApiResponse, accepted: Accepted) -> ApiResponse:

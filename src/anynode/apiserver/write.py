@@ -76,7 +76,7 @@ def manager_of(request: ApiRequest) -> str:
 
 def is_dry_run(request: ApiRequest, options: str) -> bool:
     """Whether nothing shall be stored; raises ``Invalid`` for another word than All."""
-    values = [value for value in request.query.get("dryRun", ()) if value]
+    values = list(request.query.get("dryRun", ()))
     found = deletion.dry_run_errors(values)
     if found:
         raise errors.invalid(options, "meta.k8s.io", "", fields.causes(found))
@@ -104,7 +104,7 @@ def operation_options(
             "dryRun": ["All"] if deleting.dry_run else None,
         }
         return {**found, **{key: value for key, value in said.items() if value is not None}}
-    dry_run = [value for value in request.query.get("dryRun", ()) if value]
+    dry_run = list(request.query.get("dryRun", ()))
     if dry_run:
         found["dryRun"] = dry_run
     for name in ("fieldManager", "fieldValidation"):
@@ -356,7 +356,7 @@ def _options_query(request: ApiRequest) -> Object:
             raw[name] = request.argument(name)
     if request.argument("orphanDependents"):
         raw["orphanDependents"] = request.argument("orphanDependents") not in ("false", "0")
-    raw["dryRun"] = [value for value in request.query.get("dryRun", ()) if value]
+    raw["dryRun"] = list(request.query.get("dryRun", ()))
     return raw
 
 

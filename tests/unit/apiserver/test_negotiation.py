@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 
 from anynode.api.errors import NotAcceptable, UnsupportedMediaType
-from anynode.apiserver.negotiation import BODIES, JSON, PATCHES, YAML, Accepted, accepted, content_type
+from anynode.apiserver.negotiation import (
+    BODIES,
+    JSON,
+    PATCHES,
+    YAML,
+    Accepted,
+    accepted,
+    check_page,
+    check_produced,
+    content_type,
+)
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
@@ -70,3 +80,25 @@ def test_a_list_of_patches_gets_past_the_router_alone() -> None:
     with pytest.raises(UnsupportedMediaType, match="the body of the request was in an unknown format"):
         content_type(", ".join(PATCHES[:2]), PATCHES)
     assert content_type("application/merge-patch+json; charset=utf-8", PATCHES) == PATCHES[1]
+
+
+def test_a_document_of_one_form_is_given_to_nobody_who_wants_another() -> None:
+    check_produced("", JSON)
+    check_produced("text/plain, */*;q=0.1", JSON)
+    with pytest.raises(NotAcceptable, match=r"Available representations: application/jwk-set.json"):
+        check_produced(JSON, "application/jwk-set+json")
+
+
+def test_pages_are_text() -> None:
+    check_page("")
+    check_page("text/plain")
+    with pytest.raises(NotAcceptable, match="accepted: application/json, application/yaml, text/plain"):
+        check_page(JSON)
+
+
+def test_what_no_router_guards_takes_any_application_type() -> None:
+    assert accepted("application/*", routed=False) == Accepted()
+    with pytest.raises(NotAcceptable, match="only the following media types are accepted"):
+        accepted("text/html", routed=False)
+    with pytest.raises(NotAcceptable, match="406: Not Acceptable"):
+        accepted("application/*")
