@@ -612,3 +612,13 @@ async def test_there_is_no_page_for_documents_that_are_not_there(client: Client)
         response = await client.ask("GET", target)
         assert (response.status, response.body) == (404, b"")
     assert (await client.ask("GET", "/openapi/v2/x")).status == 404
+
+
+async def test_flow_schemas_are_shown_in_the_order_in_which_they_are_asked(client: Client) -> None:
+    target = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas"
+    for name, precedence in (("a-late", 900), ("b-early", 100), ("c-late", 900)):
+        spec = {"priorityLevelConfiguration": {"name": "x"}, "matchingPrecedence": precedence}
+        await client.post(target, {"metadata": {"name": name}, "spec": spec})
+    table = await client.get(target, accept="application/json;as=Table;v=v1;g=meta.k8s.io")
+    shown = [row["cells"][0] for row in table["rows"]]
+    assert [each for each in shown if each in ("a-late", "b-early", "c-late")] == ["b-early", "a-late", "c-late"]

@@ -254,23 +254,29 @@ class RuntimeClass(Plugin):
         if pod is None:
             return None
         spec = pod.get("spec") or {}
-        name = spec.get("runtimeClassName")
-        found: Object = {}
-        if name is not None:
-            stored = self._lookup(resources.known("runtimeclasses", "node.k8s.io"), ObjectKey("", name))
-            if stored is None:
-                raise attributes.forbidden(f'pod rejected: RuntimeClass "{name}" not found')
-            found = stored
+        found = self._class_of(attributes, spec)
         changes = {**_overhead(attributes, spec, found), **_scheduling(attributes, spec, found)}
         return {**pod, "spec": {**spec, **changes}} if changes else pod
+
+    async def validate(self, attributes: Attributes) -> None:
+        spec = (attributes.obj or {}).get("spec") or {}
+        if spec.get("overhead") is not None and self._class_of(attributes, spec).get("overhead") is None:
+            why = "Pod Overhead set without corresponding RuntimeClass defined Overhead"
+            raise attributes.forbidden(f"pod rejected: {why}")
+
+    def _class_of(self, attributes: Attributes, spec: Object) -> Object:
+        name = spec.get("runtimeClassName")
+        if name is None:
+            return {}
+        stored = self._lookup(resources.known("runtimeclasses", "node.k8s.io"), ObjectKey("", name))
+        if stored is None:
+            raise attributes.forbidden(f'pod rejected: RuntimeClass "{name}" not found')
+        return stored
 
 
 def _overhead(attributes: Attributes, spec: Object, runtime_class: Object) -> Object:
     asked = spec.get("overhead")
     if runtime_class.get("overhead") is None:
-        if asked is not None:
-            why = "Pod Overhead set without corresponding RuntimeClass defined Overhead"
-            raise attributes.forbidden(f"pod rejected: {why}")
         return {}
     fixed = objects.get_path(runtime_class, "overhead", "podFixed", default={})
     if asked and not _same_amounts(asked, fixed):

@@ -100,7 +100,9 @@ class NodeRestriction(Plugin):
         resource = resources.known(plural)
         found = self._lookup(resource, ObjectKey(namespace, name))
         if found is None:
-            raise errors.not_found(resource, name)
+            # Upstream looks it up in its cache, which names the kind.
+            kind = resource.kind.lower()
+            raise errors.NotFound(f'{kind} "{name}" not found', details={"name": name, "kind": kind})
         return found
 
     def _check_mirror(self, node: str, attributes: Attributes) -> None:

@@ -191,6 +191,11 @@ class BuiltinPrinter:
         return printers.no_rows(self._resource)
 
 
+def _precedence(flow_schema: Object) -> int:
+    found: int = (flow_schema.get("spec") or {}).get("matchingPrecedence") or 0
+    return found
+
+
 class TableForm:
     """A Table; ``include`` says what its rows' ``object`` holds: Metadata, Object or None."""
 
@@ -260,6 +265,8 @@ class TableForm:
 
     def join(self, items: Sequence[Item], metadata: Mapping[str, Any]) -> bytes:
         now = self._now()
+        if self._resource.kind == "FlowSchema":  # shown in the order in which they are asked
+            items = sorted(items, key=lambda item: (_precedence(item.peek()), item.name))
         rows = [self._row(item, now) for item in items]
         return self._table(rows, metadata, self._printer.columns()) + b"\n"
 

@@ -246,6 +246,16 @@ async def test_runtime_classes(stored: Stored) -> None:
     assert refusal.message.endswith("Pod Overhead set without corresponding RuntimeClass defined Overhead")
 
 
+async def test_an_overhead_of_its_own_is_refused_only_after_all_others_had_their_say(stored: Stored) -> None:
+    attributes = Attributes(
+        operation="CREATE", resource=PODS, namespace="ns", name="p", obj=pod(overhead={"cpu": "1"}), user=USER
+    )
+    runtime_class = next(each for each in stored.chain.plugins if each.name == "RuntimeClass")
+    assert await runtime_class.admit(attributes) is attributes.obj
+    with pytest.raises(Forbidden, match="Pod Overhead set without corresponding RuntimeClass"):
+        await runtime_class.validate(attributes)
+
+
 def test_tolerations_that_others_cover_go() -> None:
     everything: Object = {"operator": "Exists"}
     one = {"key": "a", "operator": "Equal", "value": "b", "effect": "NoSchedule"}

@@ -111,7 +111,7 @@ async def test_pods_a_node_must_not_create(world: World, pod: Object, why: str) 
 async def test_deleting_and_evicting_own_pods_only(world: World) -> None:
     await world.write("DELETE", "pods", None, name="mine")
     assert "can only delete pods" in await refused(world, "DELETE", "pods", None, name="other")
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match=r'^pod "none" not found$'):
         await world.write("DELETE", "pods", None, name="none")
     await world.write("CREATE", "pods", {}, name="mine", subresource="eviction")
     assert "can only evict pods" in await refused(world, "CREATE", "pods", {}, name="other", subresource="eviction")
@@ -245,7 +245,7 @@ async def test_tokens_of_audiences_the_pod_names(world: World) -> None:
     world.put("pods", pod)
     await world.write("CREATE", "serviceaccounts", token("vault"), subresource="token", name="robot")
     said = await refused(world, "CREATE", "serviceaccounts", token("x"), subresource="token", name="robot")
-    assert said == 'error validating audience "x": persistentvolumeclaims "claim" not found'
+    assert said == 'error validating audience "x": persistentvolumeclaim "claim" not found'
     world.put("persistentvolumeclaims", {"metadata": {"name": "claim", "namespace": "ns"}, "spec": {"volumeName": "v"}})
     world.put("persistentvolumes", {"metadata": {"name": "v"}, "spec": {"csi": {"driver": "d"}}})
     world.put("csidrivers", {"metadata": {"name": "d"}, "spec": {"tokenRequests": [{"audience": "x"}]}})

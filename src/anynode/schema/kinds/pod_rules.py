@@ -410,7 +410,8 @@ def validate_create(pod: Object) -> list[FieldError]:
     if spec.get("nodeName") and spec.get("schedulingGates"):
         text = "cannot be set until all schedulingGates have been cleared"
         errors.append(forbidden(_SPEC.child("nodeName"), text))
-    return errors
+    annotations = annotations_of(pod)
+    return errors + security_rules.annotations_that_differ(annotations, spec, _SPEC) if annotations else errors
 
 
 def validate_template(template: Object | None, path: FieldPath) -> list[FieldError]:
@@ -424,6 +425,8 @@ def validate_template(template: Object | None, path: FieldPath) -> list[FieldErr
         errors += metadata.validate_annotations(metadata_["annotations"], path.child("annotations"))
         errors += validate_annotations(template, path.child("annotations"))
     errors += validate_spec(spec, path.child("spec"))
+    if metadata_.get("annotations"):
+        errors += security_rules.annotations_that_differ(metadata_["annotations"], spec, path.child("spec"))
     if spec.get("ephemeralContainers"):
         text = "ephemeral containers not allowed in pod template"
         errors.append(forbidden(path.child("spec", "ephemeralContainers"), text))

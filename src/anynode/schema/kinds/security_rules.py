@@ -7,7 +7,7 @@ validatePodSpecSecurityContext, validateLinux, validateWindows), 1.36.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from anynode.api import names
 from anynode.api.objects import Object
@@ -293,3 +293,56 @@ def _validate_windows(spec: Object, path: FieldPath) -> list[FieldError]:
         given = (field for field in _CONTAINER_FIELDS if own.get(field) is not None)
         errors.extend(forbidden(where.child("securityContext", field), _WINDOWS) for field in given)
     return errors
+
+
+# Old annotations beside the fields that took their place
+
+_SECCOMP_OF_POD = "seccomp.security.alpha.kubernetes.io/pod"
+_SECCOMP_OF_CONTAINER = "container.seccomp.security.alpha.kubernetes.io/"
+_APP_ARMOR = "container.apparmor.security.beta.kubernetes.io/"
+_SECCOMP_TEXTS = {"Unconfined": ("unconfined",), "RuntimeDefault": ("runtime/default", "docker/default")}
+_APP_ARMOR_TEXTS = {"Unconfined": ("unconfined",), "RuntimeDefault": ("runtime/default",)}
+
+
+def annotations_that_differ(annotations: Mapping[str, str], spec: Object, path: FieldPath) -> list[FieldError]:
+    """Complaints about annotations that mean another seccomp or AppArmor profile than the field they stand beside."""
+    errors: list[FieldError] = []
+    if not any(".security." in key for key in annotations):
+        return errors
+    of_pod = spec.get("securityContext") or {}
+    if _SECCOMP_OF_POD in annotations:
+        where = path.child("securityContext", "seccompProfile")
+        profile, text = of_pod.get("seccompProfile"), annotations[_SECCOMP_OF_POD]
+        errors += _differing(text, profile, where, _SECCOMP_TEXTS, "seccomp")
+    containers = list(containers_with_paths(spec, path))
+    for container, where in containers:
+        found = annotations.get(_SECCOMP_OF_CONTAINER + (container.get("name") or ""))
+        profile = (container.get("securityContext") or {}).get("seccompProfile")
+        where = where.child("securityContext", "seccompProfile")
+        errors += _differing(found, profile, where, _SECCOMP_TEXTS, "seccomp")
+    if (spec.get("os") or {}).get("name") == "windows":
+        return errors
+    for container, where in containers:
+        found = annotations.get(_APP_ARMOR + (container.get("name") or ""))
+        own = (container.get("securityContext") or {}).get("appArmorProfile")
+        profile = own if own is not None else of_pod.get("appArmorProfile")
+        where = where.child("securityContext", "appArmorProfile")
+        errors += _differing(found, profile, where, _APP_ARMOR_TEXTS, "apparmor")
+    return errors
+
+
+def _differing(
+    annotation: str | None, profile: Object | None, path: FieldPath, texts: Mapping[str, Sequence[str]], what: str
+) -> list[FieldError]:
+    if annotation is None or profile is None:
+        return []
+    kind = profile.get("type") or ""
+    if kind in texts:
+        differs = annotation not in texts[kind]
+    elif kind == "Localhost":
+        differs = not annotation.startswith("localhost/")
+        if not differs and annotation.removeprefix("localhost/") != profile.get("localhostProfile"):
+            return [forbidden(path.child("localhostProfile"), f"{what} profile in annotation and field must match")]
+    else:
+        differs = False
+    return [forbidden(path.child("type"), f"{what} type in annotation and field must match")] if differs else []

@@ -140,3 +140,32 @@ def test_a_good_rich_pod_has_no_faults() -> None:
             "env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}],
         }],
     ) == []  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("annotations", "pod", "container", "expected"),
+    [
+        ({"container.apparmor.security.beta.kubernetes.io/c": "unconfined"}, {}, {"type": "RuntimeDefault"},
+         ["spec.containers[0].securityContext.appArmorProfile.type: "
+          "Forbidden: apparmor type in annotation and field must match"]),
+        ({"container.apparmor.security.beta.kubernetes.io/c": "localhost/a"}, {},
+         {"type": "Localhost", "localhostProfile": "b"},
+         ["spec.containers[0].securityContext.appArmorProfile.localhostProfile: "
+          "Forbidden: apparmor profile in annotation and field must match"]),
+        ({"container.apparmor.security.beta.kubernetes.io/c": "runtime/default"}, {}, {"type": "RuntimeDefault"}, []),
+        ({"container.apparmor.security.beta.kubernetes.io/c": "runtime/default"},
+         {"os": {"name": "windows"}}, None, []),
+        ({"seccomp.security.alpha.kubernetes.io/pod": "unconfined"},
+         {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}, None,
+         ["spec.securityContext.seccompProfile.type: Forbidden: seccomp type in annotation and field must match"]),
+        ({"seccomp.security.alpha.kubernetes.io/pod": "docker/default"},
+         {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}, None, []),
+    ],
+)  # fmt: skip
+def test_old_annotations_must_mean_what_the_fields_say(
+    annotations: dict[str, str], pod: dict[str, Any], container: dict[str, Any] | None, expected: list[str]
+) -> None:
+    context = {} if container is None else {"securityContext": {"appArmorProfile": container}}
+    spec = {"containers": [{"name": "c", "image": "i:1", **context}], **pod}
+    made = POD.default({"metadata": {"name": "p", "namespace": "d", "annotations": annotations}, "spec": spec})
+    assert [f"{each.field}: {each.message}" for each in POD.validate(made)] == expected
