@@ -130,7 +130,8 @@ def test_a_kopf_operator_takes_care_of_a_custom_resource(kubectl: Kubectl, opera
     kubectl.apply(greeting("hey"))
     until(lambda: kubectl("get", "cm", "hello", "-o", text) == "hey", "the change handled")
     kubectl("delete", "greeting", "hello", "--timeout=20s")
-    until(lambda: kubectl.run("get", "cm", "hello", check=False).returncode == 1, "the child collected with its owner")
+    collected = "the child collected with its owner"
+    until(lambda: kubectl.run("get", "cm", "hello", check=False).returncode == 1, collected, seconds=10)
     until(lambda: any("farewell hello" in line for line in operator), "the farewell")
 
 
