@@ -295,7 +295,7 @@ def as_cluster_errors(settings: ClusterSettings) -> Iterator[None]:
         raise ClusterError(f"cannot use what was given: {error}") from error
     except OSError as error:
         if error.filename is not None:
-            raise ClusterError(f"cannot use {error.filename}: {error.strerror}") from error
+            raise ClusterError(f"cannot use what was given: {error.filename}: {error.strerror}") from error
         if not isinstance(error, socket.gaierror) and error.errno not in NOT_TO_BE_HAD:
             raise
         raise ClusterError(
