@@ -438,6 +438,7 @@ class Assembly:
         if self.settings.bootstrap:
             self._tasks.start("token-tracking", self._token_tracking.run)
             self._tasks.start("flow-objects", self.flows.keep, restart=Backoff(first_seconds=1.0, most_seconds=30.0))
+            self._tasks.start("flow-schemas", self.flows.tell, restart=Backoff(first_seconds=1.0, most_seconds=30.0))
         return self
 
     async def __aexit__(

@@ -8,6 +8,7 @@ kubernetes ``pkg/registry/flowcontrol/{ensurer,rest}``, 1.36.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -87,11 +88,13 @@ class FlowControl:
         self._places: dict[tuple[object, ...], Place] = {}
         self._stale = True
         self._changed = True
+        self._woken = asyncio.Event()
         for store in (schemas, levels):
             store.cache.listeners.append(self._forget)
 
     def _forget(self, _: object) -> None:
         self._stale = self._changed = True
+        self._woken.set()
 
     # --- requests
 
@@ -194,6 +197,17 @@ class FlowControl:
             now = self._clock.monotonic()
             for level in tuple(self._levels.values()):
                 level.sweep(now)
+
+    async def tell(self) -> None:
+        """Say of changed schemas at once whether they lead anywhere, for ever; ``keep`` makes up for what failed."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            try:
+                await self._tell_dangling()
+            except ApiError:
+                continue
+            self._changed = False
 
     async def keep(self) -> None:
         """Keep the objects as they should be, for ever."""
