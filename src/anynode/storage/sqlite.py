@@ -174,6 +174,7 @@ class SqliteStorage:
         self._oldest = self._compacted = loaded.oldest
         self._last = self._limit = loaded.limit
         self._lost = (max(loaded.newest, loaded.oldest), loaded.limit)
+        self._wal_grown.set()  # by what a crash left: else it grows from one to the next
         self._open = True
 
     async def _close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import pathlib
 import shutil
@@ -295,3 +296,24 @@ async def test_the_files_stay_bounded(path: pathlib.Path) -> None:
         await storage.compact(now(storage))
     assert path.stat().st_size < 20_000_000, "thirty million bytes were written, one million is alive"
     assert not pathlib.Path(f"{path}-wal").exists()
+
+
+async def test_the_write_ahead_file_does_not_grow_over_crashes(path: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """No life writes enough to be due for a checkpoint, so each begins with one of what the last one left."""
+
+    def grown(file: pathlib.Path, before: int) -> bool:
+        return file.stat().st_size > before
+
+    sizes: list[int] = []
+    for life in range(5):
+        begun = path.stat().st_size if path.exists() else 0
+        async with SqliteStorage(path, clock=SystemClock()) as storage:
+            if life:
+                assert pathlib.Path(f"{path}-wal").stat().st_size == sizes[-1]
+                await until(functools.partial(grown, path, begun))
+                await storage._on(storage._reader, lambda: None)  # the checkpoint is over
+            for number in range(50):
+                await storage.put(f"/{life}/{number}", os.urandom(2_000))
+            path = copy_as_after_a_crash(path, tmp_path / f"life-{life}")
+            sizes.append(pathlib.Path(f"{path}-wal").stat().st_size)
+    assert max(sizes) < 1.5 * sizes[0]
