@@ -55,7 +55,7 @@ WINDOWS = {
     "Hub._history", "Hub._routes", "ResourceCache._events", "ResourceCache._decoded", "CacheEvent._rendered",
     "Log._entries", "PodFacts.key", "PodFacts.labels", "GarbageCollector._absent", "FlowControl._places",
     "Place.headers", "Place.hand", "_Recent._entries", "_Similar.messages", "EventExpiry._written", "Item._obj",
-    "Item._obj[]", "Item._fields", "TokenIssuer._verified", "Claims.audiences", "_Series.buckets",
+    "Item._obj[]", "Item._fields", "TokenIssuer._verified", "Claims.audiences", "Cluster._beginning", "_Series.buckets",
 }  # fmt: skip
 """What is bounded by a number or a time longer than a run: told, not judged. The last one grows with the names of
 custom resources, as upstream's metrics do."""
