@@ -7,12 +7,14 @@ In: lines. Out: lines in order, in files their owner alone may read. Nothing is 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import datetime
 import logging
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Callable
 from typing import IO
 
@@ -92,7 +94,9 @@ class AuditLog:
     def __init__(self, output: RotatedFile | StandardOutput, clock: Clock) -> None:
         self._output = output
         self._clock = clock
-        self._lines: list[bytes] = []
+        self._lines: collections.deque[bytes] = collections.deque()
+        self._turn = threading.Lock()
+        """One writes at a time: a thread still at work when ``run`` is cancelled, or ``run`` for the last time."""
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self._failed = False
@@ -112,14 +116,19 @@ class AuditLog:
             while True:
                 await self._filled.wait()
                 self._filled.clear()
-                lines, self._lines = self._lines, []
-                await asyncio.to_thread(self._put, b"".join(lines))
+                await asyncio.to_thread(self._put_all)
                 self._emptied.set()
         finally:
-            self._put(b"".join(self._lines))
-            self._lines.clear()
+            self._put_all()
             with contextlib.suppress(OSError):
                 self._output.close()
+
+    def _put_all(self) -> None:
+        with self._turn:
+            lines = []
+            while self._lines:
+                lines.append(self._lines.popleft())
+            self._put(b"".join(lines))
 
     def _put(self, data: bytes) -> None:
         if not data:
