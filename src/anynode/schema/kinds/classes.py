@@ -124,9 +124,8 @@ RUNTIME_CLASS = KindRules(
 
 
 def default_storage_class(storage: Object) -> Object:
-    filled = dict(storage)
-    filled["reclaimPolicy"] = storage.get("reclaimPolicy") or "Delete"
-    filled["volumeBindingMode"] = storage.get("volumeBindingMode") or "Immediate"
+    absent = {"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"}  # text that is empty is not absent
+    filled = {**storage, **{field: value for field, value in absent.items() if storage.get(field) is None}}
     filled.setdefault("provisioner", "")
     return filled
 

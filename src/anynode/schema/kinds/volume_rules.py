@@ -5,6 +5,7 @@ Source: kubernetes ``pkg/apis/core/validation/validation.go`` (ValidateVolumes, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from anynode.api.formats import Quantity
@@ -123,17 +124,34 @@ def validate_nfs(source: Object, path: FieldPath) -> list[FieldError]:
     return errors
 
 
+_ISCSI_NAMES = {
+    "iqn": re.compile(r"iqn\.[0-9]{4}-[0-9]{2}\.([0-9A-Za-z.-]+)(:[^,;*&$|\t\n\f\r ]+)\Z"),
+    "eui": re.compile(r"\Aeui.[0-9A-Za-z]{16}\Z"),
+    "naa": re.compile(r"\Anaa.[0-9A-Za-z]{32}\Z"),
+}
+
+
 def validate_iscsi(source: Object, path: FieldPath) -> list[FieldError]:
     errors = needing("targetPortal", "iqn")(source, path)
     iqn, lun = source.get("iqn"), source.get("lun") or 0
     if iqn and not iqn.startswith(("iqn", "eui", "naa")):
         text = "must be valid format starting with iqn, eui, or naa"
         errors.append(invalid(path.child("iqn"), iqn, text))
+    elif iqn and not _is_iscsi_name(iqn):
+        errors.append(invalid(path.child("iqn"), iqn, "must be valid format"))
     if not 0 <= lun <= 255:
         errors.append(invalid(path.child("lun"), lun, "must be between 0 and 255, inclusive"))
     if (source.get("chapAuthDiscovery") or source.get("chapAuthSession")) and source.get("secretRef") is None:
         errors.append(required(path.child("secretRef")))
+    initiator = source.get("initiatorName")
+    if initiator is not None and not _is_iscsi_name(initiator):
+        errors.append(invalid(path.child("initiatorname"), initiator, "must be valid format"))
     return errors
+
+
+def _is_iscsi_name(name: str) -> bool:
+    pattern = _ISCSI_NAMES.get(name[:3])
+    return pattern is not None and pattern.search(name) is not None
 
 
 def validate_fc(source: Object, path: FieldPath) -> list[FieldError]:

@@ -50,6 +50,9 @@ def test_runtimes() -> None:
 def test_storage_classes() -> None:
     assert told("storage.k8s.io", "StorageClass", provisioner="a.b/c") == []
     assert told("storage.k8s.io", "StorageClass") == ["provisioner: Required value"]
+    assert told("storage.k8s.io", "StorageClass", provisioner="a.b/c", volumeBindingMode="") == [
+        'volumeBindingMode: Unsupported value: "": supported values: "Immediate", "WaitForFirstConsumer"'
+    ]
     term = {"matchLabelExpressions": [{"key": "zone", "values": ["a", "a"]}]}
     assert told("storage.k8s.io", "StorageClass", provisioner="a.b/c", allowedTopologies=[term, term]) == [
         'allowedTopologies[0].matchLabelExpressions[0].values[1]: Duplicate value: "a"',

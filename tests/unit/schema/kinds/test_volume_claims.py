@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from anynode.schema.fields import FieldPath
+from anynode.schema.kinds import volume_rules
 from anynode.schema.kinds.catalogue import rules_of
 
 CLAIM, VOLUME = rules_of("", "PersistentVolumeClaim"), rules_of("", "PersistentVolume")
@@ -69,3 +71,19 @@ def test_a_volume_has_one_source() -> None:
     assert [each.message for each in VOLUME.validate(two)] == ["Forbidden: may not specify more than 1 volume type"]
     [found] = changed(volume(), hostPath={"path": "/y", "type": ""})
     assert found.startswith("spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable")
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "wrong"),
+    [
+        ("initiatorName", "LoadBalancer", ["spec.iscsi.initiatorname"]),
+        ("initiatorName", "iqn.2001-04.com.example:a", []),
+        ("initiatorName", "eui.0123456789abcdef", []),
+        ("iqn", "iqn.2001.com", ["spec.iscsi.iqn"]),
+        ("iqn", "naa.0123456789abcdef", ["spec.iscsi.iqn"]),
+    ],
+)
+def test_names_of_iscsi_are_of_three_kinds(field: str, name: str, wrong: list[str]) -> None:
+    source = {"targetPortal": "t", "iqn": "iqn.2001-04.com.example:a", field: name}
+    found = volume_rules.validate_iscsi(source, FieldPath("spec.iscsi"))
+    assert [each.field for each in found] == wrong
