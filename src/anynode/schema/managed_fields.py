@@ -269,7 +269,7 @@ def updated(
     entries = _current(before, new, subresource)
     if not entries and meta(before).get("uid"):
         return []
-    if endpoint.sibling is not None and any(applying.validate(endpoint.plain, each) for each in (live, new)):
+    if endpoint.sibling is not None and any(_is_misfit(endpoint, each) for each in (live, new)):
         return []  # a custom resource its schema does not fit
     try:
         entries = _convertible(endpoint, entries, (manager or "unknown", operation, api_version, subresource), new)
@@ -277,6 +277,11 @@ def updated(
     except ShapeError:
         return []  # as upstream forgets who owns what where it cannot tell
     return result if result is entries else _sorted(_capped(result))
+
+
+def _is_misfit(endpoint: _Endpoint, obj: Object | None) -> bool:
+    """Whether an object is not of its type; items that occur twice do no harm here."""
+    return any("duplicate entries" not in each for each in applying.validate(endpoint.plain, obj))
 
 
 def _update(

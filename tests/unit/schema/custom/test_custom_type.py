@@ -341,3 +341,17 @@ def test_whole_numbers_are_shown_as_they_come_back_from_the_store() -> None:
     assert columns.cells(widget({"n": 1e8}), now) == ["w", "100000000"]
     assert columns.cells(widget({"n": 1e20}), now) == ["w", "1e+20"]
     assert columns.cells(widget({"n": 1.5}), now) == ["w", "1.5"]
+
+
+def test_owners_stay_where_items_of_a_set_occur_twice() -> None:
+    made = custom(
+        {
+            "type": "object",
+            "properties": {"s": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}},
+        }
+    )
+    live = widget(
+        {"s": ["a", "a"]}, metadata={"name": "w", "uid": "u", "managedFields": owners(made, None, widget({"s": ["a"]}))}
+    )
+    changed = {**live, "spec": {"s": ["a", "a", "b"]}}
+    assert [each["manager"] for each in owners(made, live, changed)] == ["me"]
