@@ -27,14 +27,20 @@ STEPS: Sequence[tuple[int, int, int]] = (
 """(fewest nodes, most nodes, seconds); they overlap, so that a node more or less changes nothing everywhere."""
 
 
+MANY = 50
+PAUSE_SECONDS = 0.005
+"""Between two of many nodes: they may well wait, and upstream's client would let them wait longer."""
+
+
 class NodeTtlController:
-    """Annotates nodes."""
+    """Annotates nodes, many of them without haste."""
 
     def __init__(self, context: ControllerContext) -> None:
         self._client = context.client
+        self._clock = context.clock
         self._nodes = context.informers.informer(NODES)
         self._step = 0
-        self._controller = context.controller("ttl", self.reconcile)
+        self._controller = context.controller("ttl", self.reconcile, workers=1)
         self._nodes.subscribe(self._node_changed)
 
     @property
@@ -58,6 +64,8 @@ class NodeTtlController:
         wanted = str(self.seconds)
         if node is None or annotations_of(node).get(TTL) == wanted:
             return Done()
+        if len(self._controller.queue) > MANY:
+            await self._clock.sleep(PAUSE_SECONDS)
         patch = {"metadata": {"annotations": {TTL: wanted}}}
         try:
             await self._client.patch(NODES, key, patch, kind=PatchKind.STRATEGIC)

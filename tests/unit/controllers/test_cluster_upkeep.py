@@ -58,6 +58,21 @@ async def test_nodes_keep_secrets_longer_in_larger_clusters(cluster: Any) -> Non
     assert annotations_of(cluster.get(NODES, "n100"))[TTL] == "15", "92 nodes are not few enough to go back"
 
 
+async def test_many_nodes_are_annotated_without_haste(cluster: Any) -> None:
+    """Thousands that join at once leave the API server to others."""
+
+    def noted() -> int:
+        return sum(TTL in annotations_of(cluster.get(NODES, f"n{number}")) for number in range(300))
+
+    cluster.start(NodeTtlController(cluster.context).run)
+    for number in range(300):
+        cluster.api.add(NODES, {"metadata": {"name": f"n{number}"}})
+    await cluster.settle(0.1)
+    assert 0 < noted() < 100
+    await cluster.settle(5)
+    assert noted() == 300
+
+
 def cidr(name: str, *cidrs: str, **metadata: Any) -> Object:
     return {"metadata": {"name": name, **metadata}, "spec": {"cidrs": list(cidrs)}}
 
